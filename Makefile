@@ -1,0 +1,42 @@
+# Targets are documented by the text after `##`; `make` alone prints them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PY := .venv/bin/python
+BENCHES := eventlog appraisal token_check
+
+.PHONY: help setup demo test check bench clean lock docs
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Build .venv with everything in it (PYTHON=... picks the interpreter)
+	@requirements/setup.sh
+
+demo: setup ## Tell the whole story on simulated machines: enrol, attest, renew, refuse
+	@.venv/bin/bootlease demo
+
+test: setup ## Run every test (ARGS="-k name" narrows it)
+	@$(PY) -m pytest $(ARGS)
+
+check: setup ## Lint, formatting, types, layering and documentation
+	@failed=; \
+	$(PY) -m ruff check . || failed="$$failed lint"; \
+	$(PY) -m ruff format --check . || failed="$$failed format"; \
+	$(PY) -m mypy || failed="$$failed types"; \
+	$(PY) -m pytest -q tests/unit/test_architecture.py tests/unit/test_project.py || \
+		failed="$$failed project"; \
+	[ -z "$$failed" ] || { echo "check: failed:$$failed" >&2; exit 1; }
+
+bench: setup ## Measure the hot paths beside the bare signature operations
+	@$(PY) -P bench/machine.py
+	@for bench in $(BENCHES); do echo && $(PY) -P "bench/$$bench.py" || exit; done
+
+docs: setup ## Write docs/cli.md from the commands' own help
+	@$(PY) docs/write_cli.py
+
+lock: setup ## Pin the dependencies with their hashes (ARGS=--upgrade: the newest allowed)
+	@requirements/lock.sh $(ARGS)
+
+clean: ## Remove .venv and caches, nothing else
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,162 @@
+"""The values that every layer speaks in: hash algorithms, PCR values, findings.
+
+Specifications: TCG Algorithm Registry 1.34 (algorithm identifiers); TPM 2.0 Library
+part 2 §10.11.1 (TPMS_CLOCK_INFO).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+class HashAlg(enum.IntEnum):
+    """A hash algorithm by its TPM_ALG_ID; names a PCR bank where a bank is meant."""
+
+    SHA1 = 0x0004
+    SHA256 = 0x000B
+    SHA384 = 0x000C
+    SHA512 = 0x000D
+    SM3_256 = 0x0012
+    SHA3_256 = 0x0027
+    SHA3_384 = 0x0028
+    SHA3_512 = 0x0029
+
+    @property
+    def label(self) -> str:
+        """The name used in files and messages, for example ``sha256``."""
+        return self.name.lower()
+
+    @property
+    def size(self) -> int:
+        """Digest length in bytes."""
+        return _DIGEST_SIZES[self]
+
+    def digest(self, data: bytes) -> bytes:
+        """Hash ``data``.
+
+        Raises:
+            ValueError: This build of OpenSSL does not offer the algorithm.
+        """
+        return hashlib.new(_HASHLIB_NAMES[self], data).digest()
+
+    @classmethod
+    def from_label(cls, label: str) -> HashAlg:
+        """Return the algorithm that ``label`` names.
+
+        Raises:
+            ValueError: No algorithm has this name.
+        """
+        try:
+            return _BY_LABEL[label]
+        except KeyError:
+            known = ", ".join(_BY_LABEL)
+            raise ValueError(f"unknown hash algorithm {label!r}; known are {known}") from None
+
+
+_DIGEST_SIZES: Final = {
+    HashAlg.SHA1: 20,
+    HashAlg.SHA256: 32,
+    HashAlg.SHA384: 48,
+    HashAlg.SHA512: 64,
+    HashAlg.SM3_256: 32,
+    HashAlg.SHA3_256: 32,
+    HashAlg.SHA3_384: 48,
+    HashAlg.SHA3_512: 64,
+}
+_HASHLIB_NAMES: Final = {
+    HashAlg.SHA1: "sha1",
+    HashAlg.SHA256: "sha256",
+    HashAlg.SHA384: "sha384",
+    HashAlg.SHA512: "sha512",
+    HashAlg.SM3_256: "sm3",
+    HashAlg.SHA3_256: "sha3_256",
+    HashAlg.SHA3_384: "sha3_384",
+    HashAlg.SHA3_512: "sha3_512",
+}
+_BY_LABEL: Final = {alg.name.lower(): alg for alg in HashAlg}
+
+PCR_COUNT: Final = 24
+"""PCRs of a PC client TPM (TCG PTP 1.05 §4.6)."""
+
+PCRValues = Mapping[HashAlg, Mapping[int, bytes]]
+"""PCR values by bank and index."""
+
+
+class Effect(enum.Enum):
+    """What a finding does to a decision."""
+
+    REFUSES = "refuses"
+    NOTES = "notes"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a check found, in a form for programs and for people.
+
+    Attributes:
+        id: Stable dotted identifier, for example ``quote.nonce.mismatch``.
+        message: One sentence a tired operator understands.
+        effect: Whether the finding refuses or is only noted.
+        pcr: The PCR it speaks of.
+        event: Number of the event-log entry it speaks of, counted from 0.
+        expected: What was required, as text.
+        seen: What was found, as text.
+    """
+
+    id: str
+    message: str
+    effect: Effect = Effect.REFUSES
+    pcr: int | None = None
+    event: int | None = None
+    expected: str | None = None
+    seen: str | None = None
+
+    def __str__(self) -> str:
+        """Return one line for people: what it does, what was found and required, and its id."""
+        compared = [
+            f"{word} {value}"
+            for word, value in (("expected", self.expected), ("seen", self.seen))
+            if value is not None and value not in self.message
+        ]
+        detail = f" ({', '.join(compared)})" if compared else ""
+        word = "refused" if self.effect is Effect.REFUSES else "note"
+        return f"{word}: {self.message}{detail} [{self.id}]"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the finding with absent members left out (JSON and CBOR form)."""
+        full: dict[str, Any] = {
+            "id": self.id,
+            "effect": self.effect.value,
+            "message": self.message,
+            "pcr": self.pcr,
+            "event": self.event,
+            "expected": self.expected,
+            "seen": self.seen,
+        }
+        return {key: value for key, value in full.items() if value is not None}
+
+
+def refusals(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Return the findings that refuse."""
+    return tuple(finding for finding in findings if finding.effect is Effect.REFUSES)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockInfo:
+    """TPMS_CLOCK_INFO (TPM 2.0 part 2 §10.11.1).
+
+    Attributes:
+        clock: Milliseconds the TPM has been powered since its last clear.
+        reset_count: TPM resets since the last clear.
+        restart_count: TPM restarts and resumes since the last reset.
+        safe: No greater clock value was reported before by this TPM.
+    """
+
+    clock: int
+    reset_count: int
+    restart_count: int
+    safe: bool
