@@ -1,0 +1,101 @@
+"""The ``bootlease`` command: one module per command, loaded when it is asked for.
+
+Data goes to stdout, everything else to stderr. ``main`` is the only place where an error becomes
+an exit code and one clear line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Final, NoReturn
+
+import click
+
+from bootlease import __version__
+from bootlease.cli.exits import ExitCode
+from bootlease.errors import MalformedError, TransportError, VerificationError
+
+_COMMANDS: Final = {
+    "appraise": "appraise",
+    "demo": "demo",
+    "eventlog": "eventlog",
+    "node": "node",
+    "policy": "policy",
+    "quote": "quote",
+    "reference": "reference",
+    "token": "token",
+    "verifier": "verifier",
+}
+"""Command name to the module under ``bootlease.cli`` that holds it, under the same name."""
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command only when it runs or is listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"bootlease.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(
+    cls=_LazyGroup,
+    name="bootlease",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="bootlease")
+def bootlease() -> None:
+    """Execution authorization from measured boot.
+
+    A node proves with its TPM what it booted; a verifier answers with a short-lived execution
+    token; when proof stops, execution stops.
+
+    Exit codes: 0 accepted, 1 refused, 2 wrong usage or malformed input, 3 cannot reach.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line ``arguments`` and return the exit code; nothing is raised."""
+    try:
+        result = bootlease.main(arguments, prog_name="bootlease", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as exc:
+        exc.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except MalformedError as exc:
+        return _complain(ExitCode.USAGE, str(exc))
+    except VerificationError as exc:
+        for finding in exc.findings:
+            click.echo(f"bootlease: {finding}", err=True)
+        return ExitCode.REFUSED
+    except TransportError as exc:
+        return _complain(ExitCode.UNREACHABLE, str(exc))
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`… | head`): nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ACCEPTED
+    except OSError as exc:
+        name = f"{exc.filename}: " if exc.filename else ""
+        return _complain(ExitCode.USAGE, f"{name}{exc.strerror or exc}")
+    return result if isinstance(result, int) else ExitCode.ACCEPTED
+
+
+def _complain(code: ExitCode, message: str) -> ExitCode:
+    click.echo(f"bootlease: error: {message}", err=True)
+    return code

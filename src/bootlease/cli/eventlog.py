@@ -1,0 +1,149 @@
+"""``bootlease eventlog``: reading and replaying measured-boot logs."""
+
+from __future__ import annotations
+
+import json
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from bootlease.eventlog import (
+    DEFAULT_LIMITS,
+    EventType,
+    LogFormat,
+    bank_label,
+    contradicts_digest,
+    describe,
+    parse_event_log,
+    replay,
+    type_name,
+    verified_data,
+)
+from bootlease.model import HashAlg
+
+if TYPE_CHECKING:
+    from bootlease.eventlog import Event, EventLog, ReplayedLog
+
+_PREFERRED_BANKS: Final = (
+    HashAlg.SHA256,
+    HashAlg.SHA384,
+    HashAlg.SHA512,
+    HashAlg.SHA3_256,
+    HashAlg.SHA3_384,
+    HashAlg.SHA3_512,
+    HashAlg.SM3_256,
+    HashAlg.SHA1,
+)
+_DIGEST_PREFIX: Final = 16
+_NO_PCR: Final = 0xFFFF_FFFF
+
+_file = click.argument("file", type=click.File("rb"))
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_ccel = click.option(
+    "--ccel/--no-ccel",
+    default=None,
+    help="Read FILE as a CCEL of a confidential VM, or not; by default its first event decides.",
+)
+
+
+@click.group(name="eventlog")
+def eventlog() -> None:
+    """Read and replay measured-boot event logs (TCG PFP, TCG 1.2, CCEL)."""
+
+
+@eventlog.command()
+@_file
+@_json
+@_ccel
+def show(file: IO[bytes], *, as_json: bool, ccel: bool | None) -> None:
+    """Print every event of the log in FILE ("-" for standard input).
+
+    What an event says of itself is unverified; one whose data is not what was measured is
+    marked. Only a quote over the replayed PCRs attests the digests.
+    """
+    log = parse_event_log(_read(file), ccel=ccel)
+    if as_json:
+        click.echo(json.dumps(_log_as_dict(log), indent=2))
+        return
+    bank = _best_bank(log)
+    for event in log.events:
+        click.echo(_line(log, event, bank))
+
+
+@eventlog.command(name="replay")
+@_file
+@_json
+@_ccel
+def replay_command(file: IO[bytes], *, as_json: bool, ccel: bool | None) -> None:
+    """Print the PCRs that the log in FILE ("-" for standard input) leads to, bank by bank."""
+    replayed = replay(parse_event_log(_read(file), ccel=ccel))
+    if as_json:
+        click.echo(json.dumps(_replayed_as_dict(replayed), indent=2))
+        return
+    for bank, values in replayed.pcrs.items():
+        for pcr, value in values.items():
+            click.echo(f"{bank.label}:{pcr:<2}  {value.hex()}")
+        if not values:
+            click.echo(f"{bank.label}: nothing is extended in this bank")
+    for algorithm in replayed.unreplayed:
+        click.echo(f"{bank_label(algorithm)}: not replayed, this build lacks the hash")
+
+
+def _read(file: IO[bytes]) -> bytes:
+    # One byte beyond the limit is enough for the parser to refuse an endless input.
+    return file.read(DEFAULT_LIMITS.max_bytes + 1)
+
+
+def _best_bank(log: EventLog) -> HashAlg | None:
+    return next((bank for bank in _PREFERRED_BANKS if bank in log.banks), None)
+
+
+def _line(log: EventLog, event: Event, bank: HashAlg | None) -> str:
+    register = "MR" if log.format is LogFormat.CCEL else "PCR"
+    index = "-" if event.pcr == _NO_PCR else str(event.pcr)
+    digest = None if bank is None or event.type == EventType.EV_NO_ACTION else event.digest(bank)
+    shown = digest.hex()[:_DIGEST_PREFIX] if digest else "-"
+    altered = bank is not None and contradicts_digest(event, bank)
+    note = "  [its data is not what was measured]" if altered else ""
+    return (
+        f"{event.number:>5}  {register} {index:>2}  {type_name(event.type):<32}"
+        f"  {shown:<{_DIGEST_PREFIX}}  {describe(event)}{note}"
+    )
+
+
+def _log_as_dict(log: EventLog) -> dict[str, Any]:
+    return {
+        "format": log.format.value,
+        "banks": [bank_label(bank) for bank in log.banks],
+        "startup_locality": log.startup_locality,
+        "padding": log.padding,
+        "events": [_event_as_dict(event, _best_bank(log)) for event in log.events],
+    }
+
+
+def _event_as_dict(event: Event, bank: HashAlg | None) -> dict[str, Any]:
+    covered = verified_data(event, bank) if bank is not None else None
+    return {
+        "number": event.number,
+        "pcr": event.pcr,
+        "type": event.type,
+        "type_name": type_name(event.type),
+        "digests": {bank_label(alg): digest.hex() for alg, digest in event.digests.items()},
+        "unverified_data": event.unverified_data.hex(),
+        "covered": covered.coverage.value if covered else None,
+        "description": describe(event),
+    }
+
+
+def _replayed_as_dict(replayed: ReplayedLog) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "banks": {
+            bank.label: {str(pcr): value.hex() for pcr, value in values.items()}
+            for bank, values in replayed.pcrs.items()
+        },
+        "events": len(replayed.log.events),
+        "startup_locality": replayed.log.startup_locality,
+    }
+    if replayed.unreplayed:
+        result["unreplayed"] = [bank_label(algorithm) for algorithm in replayed.unreplayed]
+    return result

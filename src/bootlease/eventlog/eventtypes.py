@@ -1,0 +1,88 @@
+"""Event types of measured-boot logs.
+
+Specifications: TCG PC Client Platform Firmware Profile (PFP) 1.06 §10.4.1, table 27 (event
+types); Intel TXT Software Development Guide, appendix F (types from 0x400). A type that is
+not listed stays a number: its event is opaque data with a digest that extends like any other.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+
+class EventType(enum.IntEnum):
+    """An event type that a specification names; logs may hold any other 32-bit number."""
+
+    EV_PREBOOT_CERT = 0x0000_0000
+    EV_POST_CODE = 0x0000_0001
+    EV_UNUSED = 0x0000_0002
+    EV_NO_ACTION = 0x0000_0003
+    EV_SEPARATOR = 0x0000_0004
+    EV_ACTION = 0x0000_0005
+    EV_EVENT_TAG = 0x0000_0006
+    EV_S_CRTM_CONTENTS = 0x0000_0007
+    EV_S_CRTM_VERSION = 0x0000_0008
+    EV_CPU_MICROCODE = 0x0000_0009
+    EV_PLATFORM_CONFIG_FLAGS = 0x0000_000A
+    EV_TABLE_OF_DEVICES = 0x0000_000B
+    EV_COMPACT_HASH = 0x0000_000C
+    EV_IPL = 0x0000_000D
+    EV_IPL_PARTITION_DATA = 0x0000_000E
+    EV_NONHOST_CODE = 0x0000_000F
+    EV_NONHOST_CONFIG = 0x0000_0010
+    EV_NONHOST_INFO = 0x0000_0011
+    EV_OMIT_BOOT_DEVICE_EVENTS = 0x0000_0012
+    EV_POST_CODE2 = 0x0000_0013
+
+    TXT_PCR_MAPPING = 0x0000_0401
+    TXT_HASH_START = 0x0000_0402
+    TXT_COMBINED_HASH = 0x0000_0403
+    TXT_MLE_HASH = 0x0000_0404
+    TXT_BIOSAC_REG_DATA = 0x0000_040A
+    TXT_CPU_SCRTM_STAT = 0x0000_040B
+    TXT_LCP_CONTROL_HASH = 0x0000_040C
+    TXT_ELEMENTS_HASH = 0x0000_040D
+    TXT_STM_HASH = 0x0000_040E
+    TXT_OSSINITDATA_CAP_HASH = 0x0000_040F
+    TXT_SINIT_PUBKEY_HASH = 0x0000_0410
+    TXT_LCP_HASH = 0x0000_0411
+    TXT_LCP_DETAILS_HASH = 0x0000_0412
+    TXT_LCP_AUTHORITIES_HASH = 0x0000_0413
+    TXT_NV_INFO_HASH = 0x0000_0414
+    TXT_COLD_BOOT_BIOS_HASH = 0x0000_0415
+    TXT_KM_HASH = 0x0000_0416
+    TXT_BPM_HASH = 0x0000_0417
+    TXT_KM_INFO_HASH = 0x0000_0418
+    TXT_BPM_INFO_HASH = 0x0000_0419
+    TXT_BOOT_POL_HASH = 0x0000_041A
+    TXT_RANDOM_VALUE = 0x0000_04FE
+    TXT_CAP_VALUE = 0x0000_04FF
+
+    EV_EFI_VARIABLE_DRIVER_CONFIG = 0x8000_0001
+    EV_EFI_VARIABLE_BOOT = 0x8000_0002
+    EV_EFI_BOOT_SERVICES_APPLICATION = 0x8000_0003
+    EV_EFI_BOOT_SERVICES_DRIVER = 0x8000_0004
+    EV_EFI_RUNTIME_SERVICES_DRIVER = 0x8000_0005
+    EV_EFI_GPT_EVENT = 0x8000_0006
+    EV_EFI_ACTION = 0x8000_0007
+    EV_EFI_PLATFORM_FIRMWARE_BLOB = 0x8000_0008
+    EV_EFI_HANDOFF_TABLES = 0x8000_0009
+    EV_EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000_000A
+    EV_EFI_HANDOFF_TABLES2 = 0x8000_000B
+    EV_EFI_VARIABLE_BOOT2 = 0x8000_000C
+    EV_EFI_GPT_EVENT2 = 0x8000_000D
+    EV_EFI_HCRTM_EVENT = 0x8000_0010
+    EV_EFI_VARIABLE_AUTHORITY = 0x8000_00E0
+    EV_EFI_SPDM_FIRMWARE_BLOB = 0x8000_00E1
+    EV_EFI_SPDM_FIRMWARE_CONFIG = 0x8000_00E2
+    EV_EFI_SPDM_DEVICE_POLICY = 0x8000_00E3
+    EV_EFI_SPDM_DEVICE_AUTHORITY = 0x8000_00E4
+
+
+_NAMES: Final = {int(member): member.name for member in EventType}
+
+
+def type_name(event_type: int) -> str:
+    """Return the specification's name of an event type, or its number in hex."""
+    return _NAMES.get(event_type) or f"0x{event_type:08x}"
