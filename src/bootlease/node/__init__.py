@@ -1,0 +1,1 @@
+"""The node: its TPM, its logs and its agent."""

@@ -1,0 +1,64 @@
+"""A node with a running swtpm, a completed boot and the log of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bootlease.model import HashAlg
+from bootlease.node.tpm_device import ESAPIDevice
+from bootlease.testing.boot import SimulatedBoot, power_on, simulate_boot
+from bootlease.testing.boot_description import BootDescription
+from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, swtpm_process
+
+ALL_BANKS = (HashAlg.SHA1, HashAlg.SHA256, HashAlg.SHA384)
+
+
+@dataclass(slots=True)
+class NodeOnSwtpm:
+    """A machine: its TPM and what it booted last.
+
+    Attributes:
+        tpm: The running swtpm.
+        device: The TPM as the agent sees it.
+        last_boot: What was measured.
+    """
+
+    tpm: SoftwareTPM
+    device: ESAPIDevice
+    last_boot: SimulatedBoot
+
+    @property
+    def event_log(self) -> bytes:
+        """The log that the kernel would show."""
+        return self.last_boot.event_log
+
+    @property
+    def tcti(self) -> str:
+        """How tpm2-tss reaches the TPM."""
+        return self.tpm.tcti
+
+    def boot(self, boot: SimulatedBoot) -> None:
+        """Cycle the power and boot; the log presented is that of ``boot``."""
+        power_on(self.tpm, self.device, boot)
+        self.last_boot = boot
+
+
+@contextlib.contextmanager
+def booted_node(
+    state: SoftwareTPMState,
+    description: BootDescription,
+    banks: Sequence[HashAlg] = ALL_BANKS,
+) -> Iterator[NodeOnSwtpm]:
+    """Run a node on ``state`` that has booted ``description``, for the length of a block.
+
+    Args:
+        state: A manufactured TPM with the banks ``banks`` active.
+        description: What it boots.
+        banks: Banks the firmware extends.
+    """
+    boot = simulate_boot(description, banks)
+    with swtpm_process(state) as tpm, ESAPIDevice(tpm.tcti) as device:
+        power_on(tpm, device, boot)
+        yield NodeOnSwtpm(tpm, device, boot)
