@@ -1,0 +1,195 @@
+"""Where a relying party's keys come from: memory, a file, or the verifier's published set.
+
+Specifications: RFC 7517 §5, RFC 9052 §7; RFC 8725 §3.10 (the URL is configuration, never a token's
+``jku``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import httpx2
+
+from bootlease.errors import MalformedError, TransportError
+from bootlease.token.keys import MAX_KEY_SET_BYTES, KeySet
+
+DEFAULT_MAX_AGE: Final = 300.0
+"""Seconds after which a fetched set is fetched again."""
+
+MIN_INTERVAL: Final = 10.0
+"""Seconds between fetches, however many tokens name unknown keys: strangers cannot cause more."""
+
+TIMEOUT: Final = 5.0
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class KeySource(Protocol):
+    """Gives the keys to check with."""
+
+    def key_set(self) -> KeySet:
+        """Return the keys that count now.
+
+        Raises:
+            TransportError: They cannot be had.
+        """
+
+    def refresh(self) -> KeySet:
+        """Return the keys after a token named one that is not in the set.
+
+        Raises:
+            TransportError: They cannot be had.
+        """
+
+
+class StaticKeys:
+    """Keys that never change."""
+
+    def __init__(self, keys: KeySet) -> None:
+        """Hold ``keys``."""
+        self._keys = keys
+
+    def key_set(self) -> KeySet:
+        """Return the keys."""
+        return self._keys
+
+    def refresh(self) -> KeySet:
+        """Return the keys."""
+        return self._keys
+
+
+class FileKeys:
+    """Keys in a file: JWK Set, COSE_KeySet or PEM; read again when an unknown key appears."""
+
+    def __init__(self, path: Path) -> None:
+        """Read ``path`` once, so that a wrong file is found at the start.
+
+        Raises:
+            TransportError: It cannot be read.
+            MalformedError: It holds no keys.
+        """
+        self._path = path
+        self._lock = threading.Lock()
+        # Before reading: a change in between is then found by the next refresh, not missed.
+        self._stamp = self._modified()
+        self._keys = self._read()
+
+    def key_set(self) -> KeySet:
+        """Return the keys as last read."""
+        return self._keys
+
+    def refresh(self) -> KeySet:
+        """Read the file again if it was changed."""
+        with self._lock:
+            stamp = self._modified()
+            if stamp != self._stamp:
+                self._keys = self._read()
+                self._stamp = stamp
+        return self._keys
+
+    def _modified(self) -> tuple[int, int]:
+        try:
+            status = self._path.stat()
+        except OSError as exc:
+            raise TransportError(f"cannot read keys from {self._path}: {exc.strerror}") from exc
+        return status.st_mtime_ns, status.st_size
+
+    def _read(self) -> KeySet:
+        try:
+            with self._path.open("rb") as file:
+                return KeySet.parse(file.read(MAX_KEY_SET_BYTES + 1))
+        except OSError as exc:
+            raise TransportError(f"cannot read keys from {self._path}: {exc.strerror}") from exc
+
+
+class FetchedKeys:
+    """Keys that a verifier publishes at a URL, cached.
+
+    A set older than ``max_age`` that cannot be fetched anew is not used: a key may have been
+    withdrawn because it was stolen.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client: httpx2.Client | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        max_age: float = DEFAULT_MAX_AGE,
+    ) -> None:
+        """Prepare to fetch from ``url``; nothing is fetched yet.
+
+        Args:
+            url: The verifier's JWK Set or COSE_KeySet; https unless on this machine.
+            client: Lends its TLS trust and timeouts.
+            monotonic: Seconds of a clock that never goes back.
+            max_age: Seconds after which a fetched set is fetched again.
+
+        Raises:
+            ValueError: ``url`` is not https.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+            raise ValueError("keys are fetched by https, or by http from this machine only")
+        self._url = url
+        self._client = client or httpx2.Client(timeout=TIMEOUT)
+        self._monotonic = monotonic
+        self._max_age = max_age
+        self._lock = threading.Lock()
+        self._keys: KeySet | None = None
+        self._fetched = self._tried = float("-inf")
+
+    def key_set(self) -> KeySet:
+        """Return the keys, fetched anew when they are old.
+
+        Raises:
+            TransportError: The verifier cannot be reached or answers with something else.
+        """
+        keys = self._keys
+        if keys is not None and self._monotonic() - self._fetched < self._max_age:
+            return keys
+        return self._fetch_once()
+
+    def refresh(self) -> KeySet:
+        """Fetch the keys anew, unless that was tried a moment ago.
+
+        Raises:
+            TransportError: The verifier cannot be reached or answers with something else.
+        """
+        return self._fetch_once()
+
+    def _fetch_once(self) -> KeySet:
+        with self._lock:
+            now = self._monotonic()
+            if now - self._tried < MIN_INTERVAL:
+                if self._keys is not None and now - self._fetched < self._max_age:
+                    return self._keys
+                raise TransportError(f"keys could not be fetched from {self._url} a moment ago")
+            self._tried = now
+            fetched = self._fetch()
+            # The same keys stay the same object, so that what was cached under them still counts.
+            if self._keys is None or fetched.keys != self._keys.keys:
+                self._keys = fetched
+            self._fetched = now
+            return self._keys
+
+    def _fetch(self) -> KeySet:
+        try:
+            with self._client.stream("GET", self._url, follow_redirects=False) as response:
+                if response.status_code != httpx2.codes.OK:
+                    raise TransportError(f"{self._url} answered {response.status_code}")
+                body = bytearray()
+                for chunk in response.iter_bytes(MAX_KEY_SET_BYTES):
+                    body += chunk
+                    if len(body) > MAX_KEY_SET_BYTES:
+                        raise TransportError(f"{self._url} answered with too much")
+        except httpx2.HTTPError as exc:
+            raise TransportError(f"cannot fetch keys from {self._url}: {exc}") from exc
+        try:
+            return KeySet.parse(bytes(body))
+        except MalformedError as exc:
+            raise TransportError(f"{self._url} does not answer with a key set: {exc}") from exc

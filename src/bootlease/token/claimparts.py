@@ -1,0 +1,200 @@
+"""The parts of the claims model, each valid by construction.
+
+The table of their keys and names is in ``claims``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from bootlease.token import scope
+from bootlease.token.ear import Tier, TrustVector
+from bootlease.token.publickey import PublicKey
+
+MAX_POLICY_IDS: Final = 16
+MAX_TEXT: Final = 512
+MAX_NUMBER: Final = (1 << 53) - 1
+"""The greatest integer that every JSON parser keeps exact (RFC 7493 §2.2)."""
+
+_DIGEST_SIZE: Final = 32
+
+
+class KeyProtection(enum.IntEnum):
+    """Where the confirmation key's private half lives."""
+
+    PROCESS = 0
+    TPM = 1
+
+    @property
+    def label(self) -> str:
+        """The name in JSON."""
+        return self.name.lower()
+
+
+PROTECTIONS: Final = {protection.label: protection for protection in KeyProtection}
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierID:
+    """Who appraised (EAR §3.3)."""
+
+    developer: str
+    build: str
+
+    def __post_init__(self) -> None:
+        require_text("developer", self.developer)
+        require_text("build", self.build)
+
+
+@dataclass(frozen=True, slots=True)
+class LineageClaim:
+    """The lease's place in the chain of leases of one boot.
+
+    Attributes:
+        root: Names the chain; 32 bytes.
+        seq: 0 for the first lease, one more for each renewal.
+        prev: Claims digest of the lease before; ``None`` exactly when ``seq`` is 0.
+    """
+
+    root: bytes
+    seq: int
+    prev: bytes | None = None
+
+    def __post_init__(self) -> None:
+        require_digest("lineage root", self.root)
+        require_number("lineage seq", self.seq)
+        if (self.prev is None) != (self.seq == 0):
+            raise ValueError("a lineage has a previous lease exactly when it is a renewal")
+        if self.prev is not None:
+            require_digest("lineage prev", self.prev)
+
+
+@dataclass(frozen=True, slots=True)
+class BootClaim:
+    """The TPM's counters at the quote: a token of another boot shows others."""
+
+    reset_count: int
+    restart_count: int
+
+    def __post_init__(self) -> None:
+        require_number("reset_count", self.reset_count)
+        require_number("restart_count", self.restart_count)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyClaim:
+    """The policy that granted: its name, content digest and activation epoch."""
+
+    id: str
+    digest: bytes
+    epoch: int
+
+    def __post_init__(self) -> None:
+        require_text("policy id", self.id)
+        require_digest("policy digest", self.digest)
+        require_number("policy epoch", self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceClaim:
+    """The reference set that the boot matched: its name and content digest."""
+
+    name: str
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        require_text("reference name", self.name)
+        require_digest("reference digest", self.digest)
+
+
+def require_text(name: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is bounded printable text."""
+    # isprintable also refuses lone surrogates, which JSON can smuggle and UTF-8 cannot hold.
+    if type(value) is not str or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
+        raise ValueError(f"claim {name} is not text of 1 to {MAX_TEXT} printable characters")
+
+
+def require_digest(name: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is a SHA-256 digest."""
+    if type(value) is not bytes or len(value) != _DIGEST_SIZE:
+        raise ValueError(f"claim {name} is not a digest of {_DIGEST_SIZE} bytes")
+
+
+def require_number(name: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is an integer that JSON keeps exact."""
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+        raise ValueError(f"claim {name} is not a non-negative integer below 2^53")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimValues:
+    """The values of a token's claims.
+
+    Attributes:
+        issuer: The verifier's URL.
+        subject: The node's id.
+        audience: The relying party the token is for.
+        issued_at: Seconds since the epoch at which the verifier signed.
+        not_before: Seconds since the epoch before which it does not count.
+        expires_at: Seconds since the epoch at which it ends.
+        lease_id: 16 bytes.
+        scope: What the holder may do, by name.
+        confirmation: The key that must prove possession.
+        protection: Where that key lives.
+        verifier: Who appraised.
+        status: The appraisal's tier; never better than the vector's.
+        vector: What the appraisal found, claim by claim.
+        appraisal_policies: Policies applied, in order.
+        nonce: The challenge's nonce; 8 to 64 bytes.
+        lineage: Place in the chain of leases.
+        boot: The boot that was proven.
+        policy: The policy that granted.
+        reference: The reference set that matched.
+        evidence: SHA-256 of the evidence document.
+        decision: SHA-256 of the decision record.
+    """
+
+    issuer: str
+    subject: str
+    audience: str
+    issued_at: int
+    not_before: int
+    expires_at: int
+    lease_id: bytes
+    scope: tuple[str, ...]
+    confirmation: PublicKey
+    protection: KeyProtection
+    verifier: VerifierID
+    status: Tier
+    vector: TrustVector
+    appraisal_policies: tuple[str, ...]
+    nonce: bytes
+    lineage: LineageClaim
+    boot: BootClaim
+    policy: PolicyClaim
+    reference: ReferenceClaim
+    evidence: bytes
+    decision: bytes
+
+    def __post_init__(self) -> None:
+        require_text("iss", self.issuer)
+        require_text("sub", self.subject)
+        require_text("aud", self.audience)
+        require_number("iat", self.issued_at)
+        require_number("nbf", self.not_before)
+        require_number("exp", self.expires_at)
+        if type(self.lease_id) is not bytes or len(self.lease_id) != 16:  # noqa: PLR2004 - 128 bits
+            raise ValueError("the lease id is not 16 bytes")
+        scope.check(self.scope)
+        if self.status < self.vector.tier():
+            raise ValueError("ear_status is better than the trustworthiness vector")
+        if not 0 < len(self.appraisal_policies) <= MAX_POLICY_IDS:
+            raise ValueError(f"there are not 1 to {MAX_POLICY_IDS} appraisal policy ids")
+        for policy in self.appraisal_policies:
+            require_text("ear_appraisal_policy_ids", policy)
+        if type(self.nonce) is not bytes or not 8 <= len(self.nonce) <= 64:  # noqa: PLR2004 - RFC 9711 §4.1
+            raise ValueError("eat_nonce is not 8 to 64 bytes")
+        require_digest("evidence", self.evidence)
+        require_digest("decision", self.decision)

@@ -1,0 +1,297 @@
+"""The claims of an execution token: one model, the same in CWT and JWT.
+
+Specifications: RFC 8392 and RFC 7519 (registered claims), RFC 8747 and RFC 7800 (``cnf``),
+RFC 9711 (EAT), draft-ietf-rats-ear-04 (the attestation result), RFC 9449 §6 (``cnf.jkt``).
+
+| claim | CWT key | JWT name | form |
+|---|---|---|---|
+| issuer, subject, audience | 1, 2, 3 | iss, sub, aud | text |
+| expires, not before, issued | 4, 5, 6 | exp, nbf, iat | seconds |
+| lease id | 7 | jti | 16 bytes |
+| confirmation key | 8 | cnf | {1: COSE_Key} / {jwk, jkt} |
+| scope | 9 | scope | names, one space between |
+| profile | 265 | eat_profile | EAR's |
+| submodules | 266 | submods | {"node": EAR appraisal under our profile} |
+| status | 1000 | ear_status | AR4SI tier |
+| verifier | 1004 | ear_verifier_id | {0 developer, 1 build} |
+| lineage | -66001 | bootlease_lineage | [root, seq, ? prev] / {root, seq, prev} |
+| boot | -66002 | bootlease_boot | [reset_count, restart_count] |
+| policy | -66003 | bootlease_policy | [id, digest, epoch] |
+| reference | -66004 | bootlease_reference | [name, digest] |
+| evidence digest | -66005 | bootlease_evidence | 32 bytes |
+| decision digest | -66006 | bootlease_decision | 32 bytes |
+| key protection | -66007 | bootlease_key_protection | 0 process, 1 tpm |
+
+Byte strings are base64url text in JSON. Claims that are not in the table are ignored. The
+claims' digest is SHA-256 over their deterministic CWT form, whichever encoding travels.
+
+Not handled: ``ear_attester_claims`` and ``ear_verifier_claims``, whose CBOR labels the draft has
+not settled; ``ear_raw_evidence``: evidence stays with the verifier.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from bootlease.errors import MalformedError
+from bootlease.token import base64url, scope
+from bootlease.token.claimparts import (
+    PROTECTIONS,
+    BootClaim,
+    ClaimValues,
+    KeyProtection,
+    LineageClaim,
+    PolicyClaim,
+    ReferenceClaim,
+    VerifierID,
+)
+from bootlease.token.claimsencoder import encode_claims
+from bootlease.token.ear import (
+    EAR_PROFILE,
+    NODE_PROFILE,
+    TIERS_BY_LABEL,
+    TrustVector,
+    tier_from_value,
+)
+from bootlease.token.publickey import PublicKey
+
+_LINEAGE, _BOOT, _POLICY, _REFERENCE = -66001, -66002, -66003, -66004
+_EVIDENCE, _DECISION, _PROTECTION = -66005, -66006, -66007
+
+
+# Parts that every token of a fleet shares are made and checked once. ``typed``: True is not 1.
+_verifier_id = functools.lru_cache(maxsize=64, typed=True)(VerifierID)
+_policy_claim = functools.lru_cache(maxsize=64, typed=True)(PolicyClaim)
+_reference_claim = functools.lru_cache(maxsize=256, typed=True)(ReferenceClaim)
+
+
+def _map(value: object) -> dict[Any, Any]:
+    # Exact types throughout: text and arrays also answer to [0], and would pass for a map.
+    if type(value) is not dict:
+        raise ValueError("a map is expected")
+    return value
+
+
+def _array(value: object) -> list[Any]:
+    if type(value) is not list:
+        raise ValueError("an array is expected")
+    return value
+
+
+def _same(name: str, value: object, expected: object) -> None:
+    # What is said twice must agree, or two consumers would read two tokens.
+    if value != expected:
+        raise ValueError(f"{name} is not what it must be")
+
+
+def _protection(value: object) -> KeyProtection:
+    if type(value) is not int:
+        raise ValueError("key protection is not an integer")
+    return KeyProtection(value)
+
+
+_Named = TypeVar("_Named")
+
+
+def _named(table: Mapping[str, _Named], value: object) -> _Named:
+    if type(value) is not str or value not in table:
+        raise ValueError(f"a value is none of {', '.join(table)}")
+    return table[value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionClaims(ClaimValues):
+    """Everything a token says; valid by construction, unverified until a verify function says so.
+
+    Its attributes are those of ``ClaimValues``.
+    """
+
+    _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
+
+    def encoded(self) -> bytes:
+        """Return the deterministic CWT claims set: what a CWT signs and the digest hashes."""
+        encoded = self._encoded
+        if encoded is None:
+            encoded = encode_claims(self)
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of ``encoded()``: the lease's name in lineage and ledger."""
+        return hashlib.sha256(self.encoded()).digest()
+
+    def to_cwt(self) -> dict[int, Any]:
+        """Return the CWT claims set."""
+        lineage, policy = self.lineage, self.policy
+        tail = () if lineage.prev is None else (lineage.prev,)
+        return {
+            1: self.issuer,
+            2: self.subject,
+            3: self.audience,
+            4: self.expires_at,
+            5: self.not_before,
+            6: self.issued_at,
+            7: self.lease_id,
+            8: {1: self.confirmation.cose()},
+            9: " ".join(self.scope),
+            265: EAR_PROFILE,
+            266: {
+                "node": {
+                    10: self.nonce,
+                    265: NODE_PROFILE,
+                    1000: self.status.value,
+                    1001: self.vector.to_cwt(),
+                    1003: self.appraisal_policies,
+                }
+            },
+            1000: self.status.value,
+            1004: {0: self.verifier.developer, 1: self.verifier.build},
+            _LINEAGE: (lineage.root, lineage.seq, *tail),
+            _BOOT: (self.boot.reset_count, self.boot.restart_count),
+            _POLICY: (policy.id, policy.digest, policy.epoch),
+            _REFERENCE: (self.reference.name, self.reference.digest),
+            _EVIDENCE: self.evidence,
+            _DECISION: self.decision,
+            _PROTECTION: self.protection.value,
+        }
+
+    @classmethod
+    def from_cwt(cls, claims: object) -> ExecutionClaims:
+        """Read an unverified CWT claims set, as ``cbor.decode`` returned it.
+
+        Raises:
+            MalformedError: A claim of ours is missing or is not what it must be.
+        """
+        if type(claims) is not dict:
+            raise MalformedError("the claims set is not a map")
+        try:
+            node = _map(_map(claims[266])["node"])
+            verifier = _map(claims[1004])
+            _same("profile", (claims[265], node[265]), (EAR_PROFILE, NODE_PROFILE))
+            status = tier_from_value(node[1000])
+            _same("ear_status", tier_from_value(claims[1000]), status)
+            return cls(
+                issuer=claims[1],
+                subject=claims[2],
+                audience=claims[3],
+                expires_at=claims[4],
+                not_before=claims[5],
+                issued_at=claims[6],
+                lease_id=claims[7],
+                confirmation=PublicKey.from_cose(_map(claims[8])[1]),
+                scope=scope.parse(claims[9]),
+                nonce=node[10],
+                status=status,
+                vector=TrustVector.from_cwt(node[1001]),
+                appraisal_policies=tuple(_array(node[1003])),
+                verifier=_verifier_id(verifier[0], verifier[1]),
+                lineage=LineageClaim(*_array(claims[_LINEAGE])),
+                boot=BootClaim(*_array(claims[_BOOT])),
+                policy=_policy_claim(*_array(claims[_POLICY])),
+                reference=_reference_claim(*_array(claims[_REFERENCE])),
+                evidence=claims[_EVIDENCE],
+                decision=claims[_DECISION],
+                protection=_protection(claims[_PROTECTION]),
+            )
+        except KeyError as exc:
+            raise MalformedError(f"the token lacks claim {exc.args[0]!r:.40}") from exc
+        except (TypeError, ValueError, AttributeError) as exc:
+            raise MalformedError(f"the token's claims: {exc}") from exc
+
+    def to_jwt(self) -> dict[str, Any]:
+        """Return the JWT claims set."""
+        text, lineage = base64url.encode, self.lineage
+        jwk = self.confirmation.jwk()
+        prev = {} if lineage.prev is None else {"prev": text(lineage.prev)}
+        return {
+            "iss": self.issuer,
+            "sub": self.subject,
+            "aud": self.audience,
+            "exp": self.expires_at,
+            "nbf": self.not_before,
+            "iat": self.issued_at,
+            "jti": text(self.lease_id),
+            "cnf": {"jwk": jwk, "jkt": text(self.confirmation.thumbprint())},
+            "scope": " ".join(self.scope),
+            "eat_profile": EAR_PROFILE,
+            "submods": {
+                "node": {
+                    "eat_nonce": text(self.nonce),
+                    "eat_profile": NODE_PROFILE,
+                    "ear_status": self.status.label,
+                    "ear_trustworthiness_vector": self.vector.to_jwt(),
+                    "ear_appraisal_policy_ids": self.appraisal_policies,
+                }
+            },
+            "ear_status": self.status.label,
+            "ear_verifier_id": {"developer": self.verifier.developer, "build": self.verifier.build},
+            "bootlease_lineage": {"root": text(lineage.root), "seq": lineage.seq, **prev},
+            "bootlease_boot": {
+                "reset_count": self.boot.reset_count,
+                "restart_count": self.boot.restart_count,
+            },
+            "bootlease_policy": {
+                "id": self.policy.id,
+                "digest": text(self.policy.digest),
+                "epoch": self.policy.epoch,
+            },
+            "bootlease_reference": {
+                "name": self.reference.name,
+                "digest": text(self.reference.digest),
+            },
+            "bootlease_evidence": text(self.evidence),
+            "bootlease_decision": text(self.decision),
+            "bootlease_key_protection": self.protection.label,
+        }
+
+    @classmethod
+    def from_jwt(cls, claims: Mapping[str, Any]) -> ExecutionClaims:
+        """Read an unverified JWT claims set, as ``strictjson.parse_object`` returned it.
+
+        Raises:
+            MalformedError: A claim of ours is missing or is not what it must be.
+        """
+        data = base64url.decode
+        try:
+            node = _map(_map(claims["submods"])["node"])
+            verifier, lineage = _map(claims["ear_verifier_id"]), _map(claims["bootlease_lineage"])
+            boot, policy = _map(claims["bootlease_boot"]), _map(claims["bootlease_policy"])
+            reference, cnf = _map(claims["bootlease_reference"]), _map(claims["cnf"])
+            confirmation = PublicKey.from_jwk(cnf["jwk"])
+            profiles = claims["eat_profile"], node["eat_profile"]
+            _same("profile", profiles, (EAR_PROFILE, NODE_PROFILE))
+            _same("ear_status", claims["ear_status"], node["ear_status"])
+            _same("cnf.jkt", data(cnf["jkt"]), confirmation.thumbprint())
+            prev = data(lineage["prev"]) if "prev" in lineage else None
+            return cls(
+                issuer=claims["iss"],
+                subject=claims["sub"],
+                audience=claims["aud"],
+                expires_at=claims["exp"],
+                not_before=claims["nbf"],
+                issued_at=claims["iat"],
+                lease_id=data(claims["jti"]),
+                confirmation=confirmation,
+                scope=scope.parse(claims["scope"]),
+                nonce=data(node["eat_nonce"]),
+                status=_named(TIERS_BY_LABEL, node["ear_status"]),
+                vector=TrustVector.from_jwt(node["ear_trustworthiness_vector"]),
+                appraisal_policies=tuple(_array(node["ear_appraisal_policy_ids"])),
+                verifier=_verifier_id(verifier["developer"], verifier["build"]),
+                lineage=LineageClaim(data(lineage["root"]), lineage["seq"], prev),
+                boot=BootClaim(boot["reset_count"], boot["restart_count"]),
+                policy=_policy_claim(policy["id"], data(policy["digest"]), policy["epoch"]),
+                reference=_reference_claim(reference["name"], data(reference["digest"])),
+                evidence=data(claims["bootlease_evidence"]),
+                decision=data(claims["bootlease_decision"]),
+                protection=_named(PROTECTIONS, claims["bootlease_key_protection"]),
+            )
+        except KeyError as exc:
+            raise MalformedError(f"the token lacks claim {exc.args[0]!r:.40}") from exc
+        except (TypeError, ValueError, AttributeError) as exc:
+            raise MalformedError(f"the token's claims: {exc}") from exc

@@ -1,0 +1,190 @@
+"""``bootlease token``: what it prints and how it exits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootlease.cli import run
+from bootlease.testing.tokens import AUDIENCE, HOLDER, ISSUER, FakeIssuer, execution_claims
+from bootlease.token import KeyProtection, LineageClaim, base64url, make_proof
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bootlease.token import ExecutionClaims
+
+ISSUED = FakeIssuer()
+URL = "https://tools.example/run"
+
+
+def current(**changes: Any) -> ExecutionClaims:
+    """Return claims issued now."""
+    now = int(time.time())
+    times = {"issued_at": now, "not_before": now, "expires_at": now + 90}
+    return dataclasses.replace(execution_claims(), **{**times, **changes})
+
+
+def jwt(**changes: Any) -> str:
+    """Return a JWT issued now."""
+    return ISSUED.jwt(current(**changes))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> str:
+    """Return a file with the issuer's keys."""
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(ISSUED.keys.to_jwks()))
+    return str(path)
+
+
+def verify(token: str, keys: str, *more: str) -> int:
+    """Run ``bootlease token verify`` for the tests' issuer and audience."""
+    options = ["--keys", keys, "--issuer", ISSUER, "--audience", AUDIENCE]
+    return run(["token", "verify", token, *options, *more])
+
+
+def test_good_token_is_accepted(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 0, and the token readably on stdout."""
+    assert verify(jwt(), keys, "--scope", "tools:read") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("accepted\n")
+    assert "not checked: no --proof was given" in out
+    assert err == ""
+
+
+def test_token_is_read_from_a_file(keys: str, tmp_path: Path) -> None:
+    """Binary CWT, its text, and a JWT with a final new line."""
+    cwt = ISSUED.cwt(current())
+    for number, data in enumerate(
+        (cwt, base64url.encode(cwt).encode() + b"\n", jwt().encode() + b"\r\n")
+    ):
+        path = tmp_path / str(number)
+        path.write_bytes(data)
+        assert verify(str(path), keys) == 0
+
+
+def test_cwt_that_ends_like_white_space_is_read_whole(keys: str, tmp_path: Path) -> None:
+    """A binary token is not trimmed."""
+    for number in range(400):
+        cwt = ISSUED.cwt(current(lineage=LineageClaim(bytes(32), 1, number.to_bytes(32))))
+        if cwt[-1:].isspace():
+            break
+    else:
+        pytest.fail("no signature ended in white space")
+    path = tmp_path / "token"
+    path.write_bytes(cwt)
+    assert verify(str(path), keys) == 0
+
+
+def test_proof_is_checked(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --proof, possession is part of the verdict."""
+    token = jwt()
+    now = int(time.time())
+    proof = make_proof(HOLDER, htm="GET", htu=URL, iat=now, jti="j", access_token=token)
+    options = ["--proof", proof, "--url", URL]
+    assert verify(token, keys, *options, "--method", "GET") == 0
+    assert "proven with the confirmation key" in capsys.readouterr().out
+    assert verify(token, keys, *options, "--method", "POST") == 1
+    assert "[pop.method.mismatch]" in capsys.readouterr().err
+
+
+def test_refused_token_exits_with_1(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason stands on stderr, one line for each finding."""
+    assert verify(jwt(expires_at=5, audience="other"), keys) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.rpartition("[")[2] for line in err.splitlines()] == [
+        "token.audience.mismatch]",
+        "token.expired]",
+    ]
+
+
+def test_refusal_as_json_stands_on_stdout(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs read findings from stdout, people from stderr."""
+    assert verify(jwt(), keys, "--scope", "no", "--json") == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["verdict"] == "refused"
+    assert document["findings"][0]["id"] == "token.scope.insufficient"
+    assert "token.scope.insufficient" in err
+
+
+def test_verdict_as_json(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdict, what was not checked, the digest and the claims."""
+    assert verify(jwt(), keys, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verdict"], document["possession"]) == ("accepted", "not-checked")
+    assert document["claims"]["aud"] == AUDIENCE
+
+
+@pytest.mark.parametrize("token", ["rubbish", "a.b.c", "", "é", "a" * 100_000])
+def test_malformed_token_exits_with_2(
+    keys: str, token: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One clear line and no traceback."""
+    assert verify(token, keys) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("bootlease: error: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_keys_that_cannot_be_had_exit_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing file and a closed port are no verdict."""
+    assert verify(jwt(), "/nonexistent/keys") == 3
+    assert verify(jwt(), "http://127.0.0.1:9/keys") == 3
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("more", [["--proof", "x"], ["--url", URL], ["--method", "GET"]])
+def test_half_a_request_is_wrong_usage(keys: str, more: list[str]) -> None:
+    """Proof, method and URL go together."""
+    assert verify(jwt(), keys, *more) == 2
+
+
+@pytest.mark.parametrize("scope", ["", "*", "tools:a b"])
+def test_scope_that_is_no_scope_name_is_wrong_usage(keys: str, scope: str) -> None:
+    """What no token can cover is the caller's mistake, not the token's."""
+    assert verify(jwt(), keys, "--scope", scope) == 2
+
+
+def test_keys_in_the_clear_are_wrong_usage(keys: str) -> None:
+    """Keys come by https."""
+    del keys
+    assert verify(jwt(), "http://verifier.example/keys") == 2
+
+
+def test_show_says_that_nothing_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stranger's token is shown, with words for numbers, under a warning."""
+    token = FakeIssuer(99).jwt(current(protection=KeyProtection.TPM))
+    assert run(["token", "show", token]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("SIGNATURE NOT CHECKED")
+    for words in (
+        "renewal 7 of",
+        "TPM reset 12, restart 0",
+        "executables 3 (affirming): only approved software during boot",
+        "resident in the node's TPM",
+        "debian-12",
+        "s from now",
+    ):
+        assert words in out
+
+
+def test_show_of_an_old_first_lease(capsys: pytest.CaptureFixture[str]) -> None:
+    """An ended lease is said to have ended, a first lease to be one."""
+    assert run(["token", "show", jwt(expires_at=5, lineage=LineageClaim(bytes(32), 0))]) == 0
+    out = capsys.readouterr().out
+    assert "ended" in out
+    assert "first lease of" in out
+
+
+def test_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON says that nothing was checked, too."""
+    assert run(["token", "show", jwt(), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "not-checked"
