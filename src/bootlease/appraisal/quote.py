@@ -56,6 +56,8 @@ def check_selection(
                 )
             )
             continue
+        if set(pcrs).issubset(quoted):
+            continue
         found += [
             Finding(
                 "quote.pcr.missing",

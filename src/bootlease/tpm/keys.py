@@ -60,14 +60,17 @@ class AttestationKey:
     Attributes:
         public: The accepted public area.
         name: Its name, recomputed.
-        qualified_name: Its qualified name as a primary of the endorsement hierarchy.
         verification: The loaded key, its scheme and hash.
     """
 
     public: TPMTPublic
     name: bytes
-    qualified_name: bytes
     verification: VerificationKey
+
+    @property
+    def qualified_name(self) -> bytes:
+        """Its qualified name as a primary of the endorsement hierarchy."""
+        return self.public.qualified_name()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,7 @@ def accept_attestation_key(public: TPMTPublic) -> AttestationKey:
     key = load_or_raise(public, "ak", found)
     scheme = public.parameters.scheme
     verification = VerificationKey(key, TPMAlg(scheme.alg), HashAlg(scheme.hash_alg or 0))
-    name = public.name
-    return AttestationKey(public, name, public.qualified_name(), verification)
+    return AttestationKey(public, public.name, verification)
 
 
 def _bound_scheme(public: TPMTPublic) -> list[Finding]:

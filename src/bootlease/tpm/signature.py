@@ -12,6 +12,7 @@ bytes and refused, with a finding, by whatever verifies it (attack A18).
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,9 @@ MAX_ECC_BYTES: Final = 128
 """MAX_ECC_KEY_BYTES of tpm2-tss; the exact bound is the curve's, checked on use."""
 
 _ECDSA: Final = int(TPMAlg.ECDSA)
+_P256_BYTES: Final = 32
+_PLAIN_ECDSA: Final = struct.Struct(f">HHH{_P256_BYTES}sH{_P256_BYTES}s")
+"""A signature on P-256 whose numbers are padded to their full size, as most TPMs write them."""
 _RSA_SCHEMES: Final = frozenset({int(TPMAlg.RSASSA), int(TPMAlg.RSAPSS)})
 
 
@@ -81,6 +85,10 @@ def parse_signature(data: bytes) -> TPMTSignature:
     Raises:
         MalformedError: The bytes have another form, or more follow.
     """
+    if len(data) == _PLAIN_ECDSA.size:
+        alg, hash_alg, r_size, r, s_size, s = _PLAIN_ECDSA.unpack(data)
+        if (alg, r_size, s_size) == (_ECDSA, _P256_BYTES, _P256_BYTES):
+            return TPMTSignature(alg, TPMSSignatureECC(hash_alg, r, s))
     reader = Reader(data)
     alg = reader.u16()
     body: TPMSSignatureRSA | TPMSSignatureECC | bytes

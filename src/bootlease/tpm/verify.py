@@ -62,7 +62,6 @@ class VerifiedQuote:
         selections: The signed selection, in its order.
         pcrs: Values of the quoted PCRs, and of no others.
         pcr_digest: The attested digest over them.
-        attest_digest: SHA-256 of the TPMS_ATTEST bytes.
     """
 
     clock_info: ClockInfo
@@ -72,7 +71,6 @@ class VerifiedQuote:
     selections: tuple[PCRSelection, ...]
     pcrs: Mapping[HashAlg, Mapping[int, bytes]]
     pcr_digest: bytes
-    attest_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ def verify_quote(
     selections = info.selections
     found += _selection_findings(selections)
     # 6. values
-    quoted: dict[HashAlg, dict[int, bytes]] = {}
+    quoted: dict[HashAlg, Mapping[int, bytes]] = {}
     values: list[bytes] = []
     missing = False
     for selection in selections:
@@ -172,16 +170,7 @@ def verify_quote(
             )
     if found:
         raise VerificationError(*found)
-    return VerifiedQuote(
-        clock,
-        firmware,
-        signer,
-        extra_data,
-        selections,
-        quoted,
-        info.pcr_digest,
-        hashlib.sha256(attest).digest(),
-    )
+    return VerifiedQuote(clock, firmware, signer, extra_data, selections, quoted, info.pcr_digest)
 
 
 def verify_certification(
@@ -306,7 +295,7 @@ def _selection_findings(selections: tuple[PCRSelection, ...]) -> list[Finding]:
 def _take_values(
     selection: PCRSelection,
     pcrs: PCRValues,
-    quoted: dict[HashAlg, dict[int, bytes]],
+    quoted: dict[HashAlg, Mapping[int, bytes]],
     values: list[bytes],
 ) -> list[Finding]:
     alg = selection.alg
@@ -319,17 +308,18 @@ def _take_values(
         ]
     given = pcrs.get(alg, {})
     size = alg.size
-    found = []
-    bank: dict[int, bytes] = {}
-    for pcr in selection.pcrs:
-        value = given.get(pcr)
-        if value is None or len(value) != size:
-            found.append(_value_finding(alg, pcr, value))
-        else:
-            bank[pcr] = value
+    bank = given
+    if tuple(given) != selection.pcrs:  # nearly always just what was quoted comes, in its order
+        bank = {pcr: given[pcr] for pcr in selection.pcrs if pcr in given}
     quoted[alg] = bank
     values += bank.values()
-    return found
+    if len(bank) == len(selection.pcrs) and {*map(len, bank.values())} <= {size}:
+        return []
+    return [
+        _value_finding(alg, pcr, given.get(pcr))
+        for pcr in selection.pcrs
+        if pcr not in bank or len(bank[pcr]) != size
+    ]
 
 
 def _value_finding(alg: HashAlg, pcr: int, value: bytes | None) -> Finding:

@@ -17,7 +17,7 @@ CLOCK: Final = ClockInfo(clock=1000, reset_count=5, restart_count=2, safe=True)
 
 def quote(*selections: PCRSelection) -> VerifiedQuote:
     """Make a verified quote over a selection."""
-    return VerifiedQuote(CLOCK, 1, SIGNER, b"", selections, {}, b"", b"")
+    return VerifiedQuote(CLOCK, 1, SIGNER, b"", selections, {}, b"")
 
 
 def ids(findings: tuple[Finding, ...]) -> list[tuple[str, int | None]]:

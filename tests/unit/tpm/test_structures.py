@@ -9,16 +9,19 @@ import pytest
 from bootlease.errors import MalformedError
 from bootlease.model import ClockInfo, HashAlg
 from bootlease.tpm import (
+    TPM_GENERATED,
     TPMRH,
     TPMST,
     PCRSelection,
     TPMAlg,
     TPMECCCurve,
+    TPMSAttest,
     TPMSCertifyInfo,
     TPMSECCParms,
     TPMSQuoteInfo,
     TPMSRSAParms,
     TPMSSignatureECC,
+    TPMTSignature,
     parse_attest,
     parse_header,
     parse_public,
@@ -180,3 +183,28 @@ def test_numbers_without_a_name_are_shown_as_numbers() -> None:
     assert (algorithm_name(0x18), algorithm_name(0x7777)) == ("ECDSA", "0x7777")
     assert (attest_name(0x8018), attest_name(1)) == ("quote", "0x0001")
     assert (hash_name(0x0B), hash_name(0x10)) == ("sha256", "0x0010")
+
+
+@pytest.mark.parametrize(("r", "s"), [(32, 32), (31, 33), (33, 31), (31, 31), (48, 48)])
+def test_numbers_of_a_signature_may_have_any_size(r: int, s: int) -> None:
+    """Those of P-256 in full are read in one step; the same total of other sizes is not that."""
+    signature = TPMTSignature(
+        TPMAlg.ECDSA, TPMSSignatureECC(HashAlg.SHA256, b"\x01" * r, b"\x02" * s)
+    )
+    assert parse_signature(signature.marshal()) == signature
+
+
+@pytest.mark.parametrize(("signer", "extra"), [(34, 32), (32, 34), (35, 31), (0, 0), (50, 48)])
+@pytest.mark.parametrize(("digest", "select"), [(32, 3), (31, 4), (33, 2), (48, 3)])
+def test_a_quote_may_have_names_and_digests_of_any_size(
+    signer: int, extra: int, digest: int, select: int
+) -> None:
+    """SHA-256 throughout is read in two steps; the same total of other sizes is not that."""
+    info = TPMSQuoteInfo((PCRSelection(HashAlg.SHA256, (0, 7), select),), b"\x03" * digest)
+    clock = ClockInfo(1, 2, 3, safe=True)
+    attest = TPMSAttest(
+        TPM_GENERATED, TPMST.ATTEST_QUOTE, b"\x01" * signer, b"\x02" * extra, clock, 9, info
+    )
+    assert parse_attest(attest.marshal()) == attest
+    with pytest.raises(MalformedError, match="after the end"):
+        parse_attest(attest.marshal() + b"\0")

@@ -1,0 +1,45 @@
+"""What a node and a verifier send each other, as bytes and as values.
+
+``docs/protocol.md`` is the specification of these messages, byte by byte.
+"""
+
+from bootlease.evidence.binding import Binding, log_digest
+from bootlease.evidence.challenge import Challenge, IssuedLease, LeaseAnswer
+from bootlease.evidence.document import Evidence, parse_evidence
+from bootlease.evidence.enrolment import (
+    Activation,
+    CredentialChallenge,
+    EnrolmentReceipt,
+    EnrolmentRequest,
+)
+from bootlease.evidence.request import (
+    CertifiedKey,
+    LeaseRequest,
+    PlainKey,
+    TokenEncoding,
+    confirmation_digest,
+    scope_digest,
+)
+from bootlease.evidence.verify import VerifiedEvidence, verify_evidence
+
+__all__ = [
+    "Activation",
+    "Binding",
+    "CertifiedKey",
+    "Challenge",
+    "CredentialChallenge",
+    "EnrolmentReceipt",
+    "EnrolmentRequest",
+    "Evidence",
+    "IssuedLease",
+    "LeaseAnswer",
+    "LeaseRequest",
+    "PlainKey",
+    "TokenEncoding",
+    "VerifiedEvidence",
+    "confirmation_digest",
+    "log_digest",
+    "parse_evidence",
+    "scope_digest",
+    "verify_evidence",
+]

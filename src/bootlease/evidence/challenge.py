@@ -1,0 +1,205 @@
+"""The challenge a verifier sets, and the answer to evidence that met it.
+
+Layout: docs/protocol.md, "Challenge" and "Lease answer".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bootlease import cbor
+from bootlease.errors import MalformedError
+from bootlease.evidence.fields import Fields
+from bootlease.evidence.request import MAX_LEASES, TokenEncoding
+from bootlease.model import PCR_COUNT, HashAlg
+
+MAX_ANSWER: Final = 1024 * 1024
+MAX_TOKEN: Final = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A question that one node may answer once.
+
+    Attributes:
+        nonce: 32 random bytes.
+        node: Node id, 32 bytes: who may answer.
+        issued_at: Verifier's time of issue, seconds since the epoch. The life of every lease
+            granted on this challenge counts from here.
+        expires_at: First second at which an answer is too late.
+        pcrs: The PCRs to quote, by bank.
+    """
+
+    nonce: bytes
+    node: bytes
+    issued_at: int
+    expires_at: int
+    pcrs: Mapping[HashAlg, tuple[int, ...]]
+
+    def wire(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {
+            "nonce": self.nonce,
+            "node": self.node,
+            "iat": self.issued_at,
+            "exp": self.expires_at,
+            "pcrs": {int(bank): list(indices) for bank, indices in self.pcrs.items()},
+        }
+
+    def encode(self) -> bytes:
+        """Return the deterministic CBOR."""
+        return cbor.encode(self.wire())
+
+    @classmethod
+    def parse(cls, data: bytes) -> Challenge:
+        """Parse an encoded challenge.
+
+        Raises:
+            MalformedError: The bytes are not a challenge.
+        """
+        return cls.from_wire(cbor.decode(data, max_bytes=MAX_ANSWER))
+
+    @classmethod
+    def from_wire(cls, value: object) -> Challenge:
+        """Read the wire form.
+
+        Raises:
+            MalformedError: The value is not a challenge.
+        """
+        fields = Fields(value, "challenge")
+        challenge = cls(
+            nonce=fields.digest("nonce"),
+            node=fields.digest("node"),
+            issued_at=fields.unsigned("iat"),
+            expires_at=fields.unsigned("exp"),
+            pcrs=_parse_selection(fields.map("pcrs", at_most=len(HashAlg))),
+        )
+        fields.end()
+        return challenge
+
+
+def _parse_selection(banks: Mapping[Any, Any]) -> Mapping[HashAlg, tuple[int, ...]]:
+    selection: dict[HashAlg, tuple[int, ...]] = {}
+    for number, indices in banks.items():
+        try:
+            alg = HashAlg(number)
+        except ValueError as exc:
+            raise MalformedError("challenge names an unknown bank") from exc
+        if not isinstance(indices, list | tuple) or not 0 < len(indices) <= PCR_COUNT:
+            raise MalformedError(f"challenge needs 1 to {PCR_COUNT} PCRs for {alg.label}")
+        if any(type(index) is not int or not 0 <= index < PCR_COUNT for index in indices):
+            raise MalformedError(f"challenge names an impossible PCR for {alg.label}")
+        if sorted(set(indices)) != list(indices):
+            raise MalformedError(f"challenge needs its PCRs for {alg.label} in order, each once")
+        selection[alg] = tuple(indices)
+    if not selection:
+        raise MalformedError("challenge selects no PCR")
+    return selection
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedLease:
+    """One granted lease: its execution token and how long it lives.
+
+    Attributes:
+        lease_id: 16 bytes.
+        encoding: Form of the token.
+        token: The token; for JWT, its ASCII.
+        claims_digest: SHA-256 of the claims' deterministic CBOR.
+        expires_at: The token's ``exp``.
+    """
+
+    lease_id: bytes
+    encoding: TokenEncoding
+    token: bytes
+    claims_digest: bytes
+    expires_at: int
+
+    def wire(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {
+            "id": self.lease_id,
+            "enc": self.encoding.value,
+            "token": self.token,
+            "claims": self.claims_digest,
+            "exp": self.expires_at,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAnswer:
+    """The answer to accepted evidence.
+
+    Attributes:
+        decision: Digest of the recorded decision, 32 bytes.
+        head: Head of the lineage after this decision: ``prev`` of the next evidence.
+        sequence: Number of the decision in its lineage, from 0.
+        life: Seconds the leases live, counted from the issue of the challenge.
+        expires_in: Seconds the leases live, counted from the decision.
+        leases: One for each lease asked for, in order.
+        challenge: The next challenge: a renewal is one round trip.
+    """
+
+    decision: bytes
+    head: bytes
+    sequence: int
+    life: int
+    expires_in: int
+    leases: tuple[IssuedLease, ...]
+    challenge: Challenge
+
+    def encode(self) -> bytes:
+        """Return the deterministic CBOR."""
+        return cbor.encode(
+            {
+                "decision": self.decision,
+                "head": self.head,
+                "seq": self.sequence,
+                "life": self.life,
+                "expires_in": self.expires_in,
+                "leases": [lease.wire() for lease in self.leases],
+                "challenge": self.challenge.wire(),
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> LeaseAnswer:
+        """Parse an encoded answer; its tokens are unverified.
+
+        Raises:
+            MalformedError: The bytes are not a lease answer.
+        """
+        fields = Fields(cbor.decode(data, max_bytes=MAX_ANSWER), "lease answer")
+        answer = cls(
+            decision=fields.digest("decision"),
+            head=fields.digest("head"),
+            sequence=fields.unsigned("seq"),
+            life=fields.unsigned("life", at_most=86_400),
+            expires_in=fields.unsigned("expires_in", at_most=86_400),
+            leases=tuple(map(_parse_lease, fields.array("leases", at_most=MAX_LEASES))),
+            challenge=Challenge.from_wire(fields.map("challenge", at_most=8)),
+        )
+        fields.end()
+        return answer
+
+
+def _parse_lease(value: object) -> IssuedLease:
+    fields = Fields(value, "issued lease")
+    try:
+        encoding = TokenEncoding(fields.text("enc", at_most=8))
+    except ValueError as exc:
+        raise MalformedError("issued lease has an unknown encoding") from exc
+    lease_id = fields.octets("id", at_most=16)
+    if len(lease_id) != 16:  # noqa: PLR2004 - RFC 8392 cti: this protocol's are 16 bytes
+        raise MalformedError("issued lease needs an id of 16 bytes")
+    lease = IssuedLease(
+        lease_id=lease_id,
+        encoding=encoding,
+        token=fields.octets("token", at_most=MAX_TOKEN),
+        claims_digest=fields.digest("claims"),
+        expires_at=fields.unsigned("exp"),
+    )
+    fields.end()
+    return lease

@@ -1,0 +1,213 @@
+"""From evidence as presented to evidence that the AK vouches for.
+
+What fails here proves nothing about the node: anybody could have sent it. It is refused and
+counted, but consumes no challenge, ends no lineage and is not recorded, so that nobody can end
+another node's lease with garbage in its name (design section 4, step 5).
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bootlease import cbor
+from bootlease.errors import VerificationError
+from bootlease.evidence.binding import log_digest, qualifying_data
+from bootlease.evidence.challenge import Challenge
+from bootlease.evidence.document import Evidence
+from bootlease.evidence.request import (
+    MAX_KEY,
+    LeaseRequest,
+    PlainKey,
+    TokenEncoding,
+    confirmation_digest,
+    scope_digest,
+)
+from bootlease.model import Finding
+from bootlease.token import KeyProtection, PublicKey
+from bootlease.tpm import (
+    AttestationKey,
+    VerifiedQuote,
+    accept_bound_key,
+    parse_public,
+    verify_certification,
+    verify_quote,
+)
+
+CERTIFY_LABEL = b"bootlease/certify/1"
+"""qualifyingData of the TPM2_Certify that vouches for a TPM-resident confirmation key. It needs
+no freshness of its own: the key's public area is inside the binding, which the quote signs."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedLease:
+    """A lease that the AK's holder really asked for.
+
+    Attributes:
+        scope: Scope names asked for.
+        audience: Relying party asked for.
+        encoding: Form of token asked for.
+        confirmation: The key its holder will prove possession of.
+        protection: Where that key lives, as far as it was proven.
+    """
+
+    scope: tuple[str, ...]
+    audience: str
+    encoding: TokenEncoding
+    confirmation: PublicKey
+    protection: KeyProtection
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedEvidence:
+    """Evidence every part of which the AK signed for this challenge. Made by ``verify_evidence``.
+
+    Attributes:
+        digest: SHA-256 of the document.
+        nonce: The challenge it answers.
+        previous: Head of the lineage to continue, or None.
+        leases: The leases asked for.
+        quote: The verified quote with the PCR values it covers.
+        log_digests: SHA-256 of each log, by kind.
+        logs: The logs that came along, each of the digest above.
+    """
+
+    digest: bytes
+    nonce: bytes
+    previous: bytes | None
+    leases: tuple[VerifiedLease, ...]
+    quote: VerifiedQuote
+    log_digests: Mapping[str, bytes]
+    logs: Mapping[str, bytes]
+
+
+def verify_evidence(
+    evidence: Evidence, challenge: Challenge, key: AttestationKey, *, now: int
+) -> VerifiedEvidence:
+    """Verify that the AK signed this evidence, whole, for this challenge.
+
+    Proves: a TPM holding ``key`` answered ``challenge`` with these PCR values, this request,
+    these confirmation keys and logs of these digests. Does not prove: that the state is good
+    (``appraise`` decides), nor that the challenge is unspent (the store decides, in the
+    transaction that spends it).
+
+    Args:
+        evidence: As parsed, unverified.
+        challenge: As stored by the verifier for the evidence's nonce.
+        key: The AK enrolled for the challenge's node.
+        now: Seconds since the epoch.
+
+    Returns:
+        The verified evidence.
+
+    Raises:
+        VerificationError: With every check that failed.
+        MalformedError: A structure inside does not parse.
+    """
+    findings = [*_challenge_findings(evidence, challenge, now), *_binding_findings(evidence)]
+    quote: VerifiedQuote | None = None
+    try:
+        quote = verify_quote(
+            evidence.quote,
+            evidence.signature,
+            key,
+            qualifying_data(evidence.encoded_binding),
+            evidence.pcrs,
+        )
+    except VerificationError as exc:
+        findings += exc.findings
+    leases: list[VerifiedLease] = []
+    for lease in evidence.leases:
+        try:
+            leases.append(_verify_lease(lease, key))
+        except VerificationError as exc:
+            findings += exc.findings
+    if findings or quote is None:
+        raise VerificationError(*findings)
+    return VerifiedEvidence(
+        digest=evidence.digest,
+        nonce=challenge.nonce,
+        previous=evidence.binding.previous,
+        leases=tuple(leases),
+        quote=quote,
+        log_digests=evidence.binding.logs,
+        logs=evidence.logs,
+    )
+
+
+def _challenge_findings(evidence: Evidence, challenge: Challenge, now: int) -> list[Finding]:
+    # Design section 4 step 2: bound to one node, short-lived (attacks A11, A13).
+    findings: list[Finding] = []
+    if not hmac.compare_digest(evidence.binding.nonce, challenge.nonce):
+        findings.append(
+            Finding("challenge.nonce.mismatch", "The evidence answers another challenge.")
+        )
+    if not challenge.issued_at <= now < challenge.expires_at:
+        findings.append(
+            Finding(
+                "challenge.expired",
+                "The challenge has expired; ask for a new one and quote again.",
+                expected=f"before {challenge.expires_at}",
+                seen=str(now),
+            )
+        )
+    return findings
+
+
+def _binding_findings(evidence: Evidence) -> list[Finding]:
+    # Each part that the quote binds only by digest must be the part that was presented:
+    # nobody changes scope, key or log in transit (attacks A25, G4).
+    binding = evidence.binding
+    findings: list[Finding] = []
+    if not hmac.compare_digest(scope_digest(evidence.leases), binding.scope):
+        findings.append(
+            Finding(
+                "request.scope.mismatch",
+                "The scope or audience asked for is not the one that the quote is bound to.",
+            )
+        )
+    if not hmac.compare_digest(confirmation_digest(evidence.leases), binding.confirmation):
+        findings.append(
+            Finding(
+                "request.confirmation-key.mismatch",
+                "The confirmation key presented is not the one that the quote is bound to.",
+            )
+        )
+    for kind, data in evidence.logs.items():
+        expected = binding.logs.get(kind)
+        seen = log_digest(data)
+        if expected is None or not hmac.compare_digest(seen, expected):
+            findings.append(
+                Finding(
+                    "eventlog.digest.mismatch",
+                    f"The {kind} log presented is not the one that the quote is bound to.",
+                    expected=None if expected is None else expected.hex(),
+                    seen=seen.hex(),
+                )
+            )
+    return findings
+
+
+def _verify_lease(lease: LeaseRequest, key: AttestationKey) -> VerifiedLease:
+    if isinstance(lease.confirmation, PlainKey):
+        confirmation = _load_plain_key(lease.confirmation.cose_key)
+        protection = KeyProtection.PROCESS
+    else:
+        certified = lease.confirmation
+        bound = accept_bound_key(parse_public(certified.public))
+        verify_certification(
+            certified.attest, certified.signature, key, CERTIFY_LABEL, bound.public
+        )
+        confirmation = PublicKey.from_cryptography(bound.key)
+        protection = KeyProtection.TPM
+    return VerifiedLease(lease.scope, lease.audience, lease.encoding, confirmation, protection)
+
+
+@functools.lru_cache(maxsize=4096)
+def _load_plain_key(encoded: bytes) -> PublicKey:
+    # A lease keeps its key over its renewals; a point off its curve is refused once (load).
+    key = PublicKey.from_cose(cbor.decode(encoded, max_bytes=MAX_KEY))
+    key.load()
+    return key

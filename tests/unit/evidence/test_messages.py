@@ -1,0 +1,363 @@
+"""The messages of the protocol: encoding, and what a parser must refuse."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootlease import cbor
+from bootlease.errors import MalformedError
+from bootlease.evidence import (
+    Activation,
+    Binding,
+    CertifiedKey,
+    Challenge,
+    CredentialChallenge,
+    EnrolmentReceipt,
+    EnrolmentRequest,
+    Evidence,
+    IssuedLease,
+    LeaseAnswer,
+    LeaseRequest,
+    PlainKey,
+    TokenEncoding,
+    confirmation_digest,
+    parse_evidence,
+    scope_digest,
+)
+from bootlease.evidence.binding import _parse_any as parse_any_binding
+from bootlease.evidence.binding import parse_binding
+from bootlease.evidence.document import MAX_EVIDENCE
+from bootlease.evidence.document import _parse_any as parse_any_evidence
+from bootlease.evidence.enrolment import node_id
+from bootlease.model import HashAlg
+
+digests = st.binary(min_size=32, max_size=32)
+times = st.integers(0, 1 << 40)
+scope_names = st.from_regex(r"\A[a-z0-9:/._-]{1,20}([:/]\*)?\Z")
+confirmations = st.one_of(
+    st.builds(PlainKey, st.binary(min_size=1, max_size=100)),
+    st.builds(CertifiedKey, *[st.binary(min_size=1, max_size=100)] * 3),
+)
+leases = st.builds(
+    LeaseRequest,
+    scope=st.lists(scope_names, min_size=1, max_size=4, unique=True).map(tuple),
+    audience=st.text(min_size=1, max_size=40),
+    confirmation=confirmations,
+    encoding=st.sampled_from(TokenEncoding),
+)
+bindings = st.builds(
+    Binding,
+    nonce=digests,
+    previous=st.none() | digests,
+    scope=digests,
+    confirmation=digests,
+    logs=st.dictionaries(st.just("tcg"), digests),
+)
+pcr_values = st.dictionaries(
+    st.sampled_from([HashAlg.SHA256, HashAlg.SHA1]), st.sets(st.integers(0, 23), max_size=5)
+).map(lambda banks: {alg: {i: bytes(alg.size) for i in sorted(s)} for alg, s in banks.items()})
+challenges = st.builds(
+    Challenge,
+    nonce=digests,
+    node=digests,
+    issued_at=times,
+    expires_at=times,
+    pcrs=st.just({HashAlg.SHA256: (0, 4, 7)}),
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Evidence:
+    """Evidence of the right form, bound to nothing."""
+    encoded = draw(bindings).encode()
+    return Evidence(
+        binding=parse_binding(encoded),
+        encoded_binding=encoded,
+        leases=tuple(draw(st.lists(leases, min_size=1, max_size=3))),
+        quote=draw(st.binary(max_size=200)),
+        signature=draw(st.binary(max_size=100)),
+        pcrs=draw(pcr_values),
+        logs=draw(st.dictionaries(st.just("tcg"), st.binary(max_size=300))),
+    )
+
+
+@given(documents())
+def test_evidence_survives_encoding(evidence: Evidence) -> None:
+    """What a node encodes, a verifier reads back, member for member."""
+    data = evidence.encode()
+    again = parse_evidence(data)
+    assert again.encode() == data
+    assert (again.binding, again.leases, again.pcrs) == (
+        evidence.binding,
+        evidence.leases,
+        evidence.pcrs,
+    )
+
+
+def outcome(parse: Callable[[], object]) -> object:
+    """Return what a parser makes of its input, or what it says is wrong with it."""
+    try:
+        return parse()
+    except MalformedError as exc:
+        return str(exc)
+
+
+@st.composite
+def tampered(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Cut, change, insert or leave bytes of an encoding."""
+    at = draw(st.integers(0, len(whole)))
+    removed = draw(st.integers(0, 3))
+    return whole[:at] + draw(st.binary(max_size=3)) + whole[at + removed :]
+
+
+@given(documents(), st.data())
+def test_the_shortcut_reads_what_the_general_decoder_reads(
+    evidence: Evidence, data: st.DataObject
+) -> None:
+    """Whatever the bytes, cutting a document at its names changes neither values nor refusals."""
+    document = data.draw(tampered(evidence.encode()))
+    general = outcome(lambda: parse_any_evidence(document, MAX_EVIDENCE))
+    assert outcome(lambda: parse_evidence(document)) == general
+    binding = data.draw(tampered(evidence.encoded_binding))
+    assert outcome(lambda: parse_binding(binding)) == outcome(lambda: parse_any_binding(binding))
+
+
+@pytest.mark.parametrize("name", [b"\x65quote\x41\x00", b"\x67binding\x41\x00", b"\x66leases"])
+@pytest.mark.parametrize("member", ["logs", "pcrs", "quote", "leases", "signature"])
+def test_a_name_inside_a_value_is_no_member(name: bytes, member: str) -> None:
+    """A value that spells the next member's name is read as the value that it is."""
+    changes: dict[str, Any] = {
+        "logs": {"tcg": name},
+        "pcrs": {11: {0: name.ljust(32, b"\0")}},
+        "quote": name,
+        "leases": [LEASE | {"cnf": {"key": name}}],
+        "signature": name,
+    }
+    document = evidence_map(**{member: changes[member]})
+    assert (
+        cbor.decode(parse_evidence(document).encode(), max_bytes=MAX_EVIDENCE)[member]
+        == (changes[member])
+    )
+
+
+def test_the_usual_documents_take_the_shortcut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal and a first document with one log never reach the general decoder."""
+    digest = bytes(32)
+    first = Binding(digest, None, digest, digest, {"tcg": digest})
+    renewal = Binding(digest, digest, digest, digest, {"tcg": digest})
+    documents = [
+        evidence_map(binding=first.encode(), logs={"tcg": bytes(300)}),
+        evidence_map(binding=renewal.encode()),
+    ]
+    monkeypatch.setattr("bootlease.evidence.document._parse_any", None)
+    monkeypatch.setattr("bootlease.evidence.binding._parse_any", None)
+    assert [parse_evidence(each).binding for each in documents] == [first, renewal]
+
+
+def test_what_documents_share_cannot_be_written_to() -> None:
+    """PCR values that two documents share are read-only."""
+    pcrs: Any = parse_evidence(evidence_map()).pcrs
+    with pytest.raises(TypeError):
+        pcrs[HashAlg.SHA256][0] = bytes(32)
+
+
+@given(challenges, st.lists(digests, min_size=1, max_size=3), times)
+def test_lease_answer_survives_encoding(
+    challenge: Challenge, claims: list[bytes], expires_at: int
+) -> None:
+    """An answer with its next challenge reads back as it was written."""
+    issued = tuple(
+        IssuedLease(digest[:16], TokenEncoding.CWT, b"token", digest, expires_at)
+        for digest in claims
+    )
+    answer = LeaseAnswer(claims[0], claims[0], 3, 120, 119, issued, challenge)
+    assert LeaseAnswer.parse(answer.encode()) == answer
+    assert Challenge.parse(challenge.encode()) == challenge
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60), st.lists(st.binary(max_size=50), max_size=6))
+def test_enrolment_messages_survive_encoding(ek: bytes, ak: bytes, chain: list[bytes]) -> None:
+    """Every message of enrolment reads back as it was written."""
+    request = EnrolmentRequest(ek, ak, tuple(chain), "join-me")
+    assert EnrolmentRequest.parse(request.encode()) == request
+    without = EnrolmentRequest(ek, ak, tuple(chain))
+    assert EnrolmentRequest.parse(without.encode()) == without
+    credential = CredentialChallenge(bytes(32), ek, ak)
+    assert CredentialChallenge.parse(credential.encode()) == credential
+    assert Activation.parse(Activation(bytes(32)).encode()) == Activation(bytes(32))
+    assert EnrolmentReceipt.parse(EnrolmentReceipt(bytes(32)).encode()).node == bytes(32)
+
+
+PARSERS = [
+    parse_evidence,
+    parse_binding,
+    Challenge.parse,
+    LeaseAnswer.parse,
+    EnrolmentRequest.parse,
+    CredentialChallenge.parse,
+    Activation.parse,
+    EnrolmentReceipt.parse,
+]
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(data=st.binary(max_size=200))
+def test_parsers_raise_nothing_but_malformed_on_bytes(parse: Any, data: bytes) -> None:
+    """Parse, or MalformedError, whatever the bytes."""
+    with contextlib.suppress(MalformedError):
+        parse(data)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 1 << 60) | st.binary() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["v", "binding", "leases", "pcrs", "logs", "nonce", "chain", "cnf", "type"]
+                ),
+                inner,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_parsers_raise_nothing_but_malformed_on_cbor(parse: Any, value: Any) -> None:
+    """Parse, or MalformedError, whatever well-formed CBOR arrives."""
+    with contextlib.suppress(MalformedError):
+        parse(cbor.encode(value))
+
+
+def evidence_map(**changes: Any) -> bytes:
+    """Encode well-formed evidence with some members replaced; ``...`` removes one."""
+    binding = Binding(bytes(32), None, bytes(32), bytes(32), {"tcg": bytes(32)})
+    message: dict[str, Any] = {
+        "v": 1,
+        "binding": binding.encode(),
+        "leases": [{"scope": ["tool:a"], "aud": "x", "cnf": {"key": b"k"}, "enc": "cwt"}],
+        "quote": b"q",
+        "signature": b"s",
+        "pcrs": {11: {0: bytes(32)}},
+        "logs": {},
+    } | changes
+    return cbor.encode({key: value for key, value in message.items() if value is not ...})
+
+
+def test_the_evidence_that_the_refusals_start_from_is_accepted() -> None:
+    """The unchanged document parses, so each refusal below has one reason."""
+    assert parse_evidence(evidence_map()).leases[0].scope == ("tool:a",)
+
+
+LEASE = {"scope": ["tool:a"], "aud": "x", "cnf": {"key": b"k"}, "enc": "cwt"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"v": 2}, "version 2"),
+        ({"v": 0}, "version 0"),
+        ({"v": True}, "another type"),
+        ({"extra": 1}, "unknown members"),
+        ({"quote": ...}, "lacks"),
+        ({"quote": "text"}, "another type"),
+        ({"quote": bytes(5000)}, "more than 4096"),
+        ({"leases": []}, "no lease"),
+        ({"leases": [LEASE] * 65}, "more than 64"),
+        ({"leases": [LEASE | {"scope": []}]}, "scope"),
+        ({"leases": [LEASE | {"scope": ["a b"]}]}, "'a b' is not a scope name"),
+        ({"leases": [LEASE | {"scope": ["repo*"]}]}, "is not a scope name"),
+        ({"leases": [LEASE | {"scope": ["a" * 129]}]}, "is not a scope name"),
+        ({"leases": [LEASE | {"scope": ["a", 7]}]}, "scope name is not text"),
+        ({"leases": [LEASE | {"scope": [["a"]]}]}, "scope name is not text"),
+        ({"leases": [LEASE | {"scope": [f"a{i}" for i in range(33)]}]}, "more than 32"),
+        ({"leases": [LEASE | {"scope": ["a", "a"]}]}, "repeats"),
+        ({"leases": [LEASE | {"enc": "paseto"}]}, "unknown encoding"),
+        ({"leases": [LEASE | {"cnf": {"key": b"k", "public": b"p"}}]}, "unknown members"),
+        ({"leases": [LEASE | {"cnf": {}}]}, "lacks"),
+        ({"pcrs": {99: {0: bytes(32)}}}, "unknown bank"),
+        ({"pcrs": {11: {24: bytes(32)}}}, "impossible PCR"),
+        ({"pcrs": {11: {0: bytes(31)}}}, "needs 32 bytes"),
+        ({"pcrs": {11: 5}}, "no map"),
+        ({"logs": {"xyz": b""}}, "unknown kind"),
+        ({"logs": {"tcg": 1}}, "needs bytes"),
+        ({"binding": b"\xa0"}, "lacks"),
+    ],
+)
+def test_malformed_evidence_is_refused_for_its_reason(
+    changes: dict[str, Any], complaint: str
+) -> None:
+    """Each deviation from the document's form is refused and named."""
+    with pytest.raises(MalformedError, match=complaint):
+        parse_evidence(evidence_map(**changes))
+
+
+def test_evidence_over_the_limit_is_refused_before_it_is_decoded() -> None:
+    """The size bound stands before the decoder."""
+    with pytest.raises(MalformedError, match="at most 100"):
+        parse_evidence(b"\xff" * 101, max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("pcrs", "complaint"),
+    [
+        ({}, "no PCR"),
+        ({11: []}, "1 to 24"),
+        ({11: [7, 4]}, "in order"),
+        ({11: [4, 4]}, "in order"),
+        ({11: [24]}, "impossible"),
+        ({77: [1]}, "unknown bank"),
+    ],
+)
+def test_a_challenge_selects_real_pcrs_in_order(pcrs: dict[int, Any], complaint: str) -> None:
+    """A selection that a TPM cannot answer, or answers in another order, is refused."""
+    message = {"nonce": bytes(32), "node": bytes(32), "iat": 1, "exp": 2, "pcrs": pcrs}
+    with pytest.raises(MalformedError, match=complaint):
+        Challenge.parse(cbor.encode(message))
+
+
+def request(**changes: Any) -> LeaseRequest:
+    """Return one lease request."""
+    members: dict[str, Any] = {
+        "scope": ("tool:a",),
+        "audience": "x",
+        "confirmation": PlainKey(b"k"),
+    } | changes
+    return LeaseRequest(**members)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scope": ("tool:b",)}, {"audience": "y"}, {"encoding": TokenEncoding.JWT}],
+)
+def test_the_scope_digest_covers_scope_audience_and_encoding(change: dict[str, Any]) -> None:
+    """Whatever a lease is for changes its scope digest, and leaves the key's alone."""
+    assert scope_digest([request()]) != scope_digest([request(**change)])
+    assert confirmation_digest([request()]) == confirmation_digest([request(**change)])
+
+
+def test_the_confirmation_digest_covers_the_key() -> None:
+    """Another confirmation key changes the confirmation digest, and leaves the scope's alone."""
+    other = request(confirmation=PlainKey(b"l"))
+    assert confirmation_digest([request()]) != confirmation_digest([other])
+    assert scope_digest([request()]) == scope_digest([other])
+
+
+def test_digests_cover_the_order_of_leases() -> None:
+    """Two leases cannot swap their keys or scopes."""
+    one, two = request(), request(scope=("tool:b",), confirmation=PlainKey(b"l"))
+    assert scope_digest([one, two]) != scope_digest([two, one])
+    assert confirmation_digest([one, two]) != confirmation_digest([two, one])
+
+
+def test_another_ek_has_another_node_id() -> None:
+    """The node id derives from the EK alone."""
+    assert node_id(b"ek 1") == node_id(b"ek 1")
+    assert node_id(b"ek 1") != node_id(b"ek 2")
