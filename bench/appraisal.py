@@ -1,0 +1,247 @@
+"""Appraisal, cold and warm, beside the bare signature operations of the same run.
+
+Cold: an attestation key and a boot log nobody has seen: key, evidence, quote, parsing and replay
+of a log of 99 events in 41 kB, reference check. Warm: a renewal by log digest in process, from
+evidence bytes to a signed CWT, decision record included. The log and the node are synthetic.
+
+Run: ``python bench/appraisal.py [--json] [--profile]``.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import gc
+import hashlib
+import json
+import os
+import pstats
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import cycle
+from typing import Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bootlease import __version__
+from bootlease.appraisal import (
+    AppraisalCache,
+    appraise,
+    boot_log_of,
+    build_claims,
+    prior_after,
+    record_decision,
+)
+from bootlease.eventlog import EventRecord, EventType, parse_event_log, replay
+from bootlease.evidence import Challenge, parse_evidence, verify_evidence
+from bootlease.lineage import head_after
+from bootlease.model import HashAlg
+from bootlease.reference import DEFAULT_PCRS, ReferenceSet, learn
+from bootlease.testing.boot import SimulatedBoot, boot_of_events, simulate_boot
+from bootlease.testing.examples import grub_description
+from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.scene import REFERENCE, Scene
+from bootlease.token import PrivateKeySigner, VerifierID, sign_cwt
+from bootlease.tpm import accept_attestation_key, parse_public
+
+EVENTS: Final = 99
+LOG_SIZE: Final = 41_000
+COLD_TARGET: Final = 7.0
+COLD_TARGET_US: Final = 450.0
+WARM_TARGET: Final = 2.0
+NODES: Final = 40
+ROUNDS: Final = 60
+CALLS: Final = 20
+_BANK: Final = HashAlg.SHA256
+_VERIFIER: Final = VerifierID("bootlease", f"bootlease {__version__}")
+
+
+def long_boot(salt: int = 0) -> SimulatedBoot:
+    """Return the simulated GRUB machine with boot variables added up to ``EVENTS``.
+
+    Args:
+        salt: Another number gives another log that leads to other PCR values.
+    """
+    events = list(simulate_boot(grub_description()).events)
+    missing = EVENTS - 1 - len(events)
+    room = LOG_SIZE - len(boot_of_events(events, (_BANK,)).event_log)
+    size = room // missing - 50
+    for number in range(missing):
+        data = (salt << 16 | number).to_bytes(4, "little") + bytes(size - 4)
+        digests = {_BANK: _BANK.digest(data)}
+        events.insert(1, EventRecord(1, EventType.EV_EFI_VARIABLE_BOOT, digests, data))
+    return boot_of_events(events, (_BANK,))
+
+
+def medians(*functions: Callable[[], object]) -> list[float]:
+    """Return microseconds a call, interleaved so that a busy machine is busy for all alike."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(ROUNDS):
+        for function, kept in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            for _ in range(CALLS):
+                function()
+            kept.append((time.perf_counter() - start) / CALLS * 1e6)
+    return [statistics.median(kept) for kept in times]
+
+
+def cold(ca: LocalCA, count: int = ROUNDS * CALLS) -> tuple[Callable[[], object], int]:
+    """Return one cold appraisal of ``count``, and how large its evidence is.
+
+    Every call has another boot, and the node of every call is another than those before, so that
+    nothing which is kept by key, log or PCR values helps.
+    """
+    scenes = [Scene.create(ca, long_boot()) for _ in range(NODES)]
+    ready = []
+    for number in range(count):
+        scene, boot = scenes[number % NODES], long_boot(number)
+        scene.node.boot(boot)
+        challenge = scene.challenge()
+        ready.append((scene, reference_of(boot), challenge, scene.attest(challenge).encode()))
+    turn = cycle(ready)
+
+    def run() -> None:
+        scene, reference, challenge, document = next(turn)
+        key = accept_attestation_key(parse_public(scene.enrolment.ak_public))
+        evidence = verify_evidence(parse_evidence(document), challenge, key, now=scene.now)
+        log = boot_log_of(evidence, scene.policy.policy.quote.banks)
+        result = appraise(
+            evidence,
+            log,
+            challenge=challenge,
+            prior=None,
+            enrolment=scene.enrolment,
+            roots=scene.roots,
+            references=(reference,),
+            policy=scene.policy,
+            now=scene.now,
+        )
+        if not result.accepted:
+            raise RuntimeError(str(result.findings))
+
+    return run, len(ready[0][3])
+
+
+def reference_of(boot: SimulatedBoot) -> ReferenceSet:
+    """Learn the reference set that the scene's policy accepts from one boot."""
+    return learn(
+        replay(parse_event_log(boot.event_log)),
+        None,
+        name=REFERENCE,
+        version="1",
+        bank=_BANK,
+        pcrs=DEFAULT_PCRS,
+    )
+
+
+def warm(scene: Scene, count: int = ROUNDS * CALLS) -> tuple[Callable[[], object], int]:
+    """Return one renewal of a chain of ``count``, and how large its evidence is."""
+    signer = PrivateKeySigner(ec.derive_private_key(4713, ec.SECP256R1()))
+    cache = AppraisalCache()
+    scene.cache = cache
+    scene.begin()
+    prior = scene.prior
+    if prior is None:
+        raise RuntimeError("the lineage did not begin")
+    ready: list[tuple[Challenge, bytes]] = []
+    for _ in range(count):
+        challenge = scene.challenge()
+        document = scene.attest(challenge, previous=prior.head, full=False).encode()
+        ready.append((challenge, document))
+    turn = cycle(ready)
+    lease_id = hashlib.sha256(b"lease").digest()[:16]
+    previous = hashlib.sha256(b"decision").digest()
+
+    def run() -> None:
+        challenge, document = next(turn)
+        evidence = verify_evidence(parse_evidence(document), challenge, scene.key, now=scene.now)
+        result = appraise(
+            evidence,
+            None,
+            challenge=challenge,
+            prior=prior,
+            enrolment=scene.enrolment,
+            roots=scene.roots,
+            references=scene.references,
+            policy=scene.policy,
+            now=scene.now,
+            cache=cache,
+        )
+        record = record_decision(
+            result,
+            challenge=challenge,
+            prior=prior,
+            enrolment=scene.enrolment,
+            roots=scene.roots,
+            lease_ids=(lease_id,),
+            code_version=__version__,
+            previous=previous,
+            now=scene.now,
+        )
+        claims = build_claims(
+            result,
+            result.leases[0],
+            lease_id=lease_id,
+            decision=record.digest,
+            issuer="https://verifier.example",
+            verifier=_VERIFIER,
+            now=scene.now,
+        )
+        sign_cwt(claims, signer)
+        prior_after(result, head_after((claims.digest,)), evidence.log_digests)
+
+    return run, len(ready[0][1])
+
+
+def main() -> None:
+    """Measure and print the table."""
+    # One core for the whole run: moving between cores costs both sides of the ratio unequally.
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    ca = LocalCA.create()
+    cold_call, cold_size = cold(ca)
+    warm_call, warm_size = warm(Scene.create(ca, long_boot()))
+    if "--profile" in sys.argv:
+        profile(warm_call)
+        profile(cold_call)
+        return
+    private = ec.derive_private_key(4712, ec.SECP256R1())
+    public, scheme = private.public_key(), ec.ECDSA(hashes.SHA256())
+    data = bytes(145)
+    signature = private.sign(data, scheme)
+    gc.collect()
+    gc.freeze()
+    verify, sign, cold_us, warm_us = medians(
+        lambda: public.verify(signature, data, scheme),
+        lambda: private.sign(data, scheme),
+        cold_call,
+        warm_call,
+    )
+    rows: list[tuple[str, float, float | None, float | None]] = [
+        ("bare P-256 verify", verify, None, None),
+        ("bare P-256 sign", sign, None, None),
+        (f"cold appraisal, {cold_size} B", cold_us, cold_us / verify, COLD_TARGET),
+        (f"warm renewal, {warm_size} B", warm_us, warm_us / (verify + sign), WARM_TARGET),
+    ]
+    if "--json" in sys.argv:
+        print(json.dumps({name: round(us, 1) for name, us, _, _ in rows}))
+        return
+    for name, us, ratio, target in rows:
+        ratio_text = "" if ratio is None else f"{ratio:5.2f}x"
+        target_text = "" if target is None else f"(target {target:.0f}x)"
+        print(f"{name:32} {us:8.1f} us  {ratio_text} {target_text}".rstrip())
+
+
+def profile(function: Callable[[], object]) -> None:
+    """Print where one function spends its time."""
+    profiler = cProfile.Profile()
+    profiler.enable()
+    for _ in range(ROUNDS * CALLS):
+        function()
+    profiler.disable()
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(28)
+
+
+if __name__ == "__main__":
+    main()

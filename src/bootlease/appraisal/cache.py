@@ -1,0 +1,85 @@
+"""A bounded memo of what the logs of a boot came to.
+
+A renewal presents the log, PCR values, references and policy of the renewal before, so what
+depends on these alone need not be computed again. The memo changes no result: its key holds
+everything the result depends on. Threads may share it where the caller lends it a lock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+from bootlease.model import Finding
+from bootlease.reference import ReferenceSet
+
+DEFAULT_ENTRIES: Final = 16_384
+"""An entry is a key of a few digests and a shared verdict: below 1 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootVerdict:
+    """What a boot's logs and PCR values came to.
+
+    Attributes:
+        log_findings: Where the log does not explain the PCRs or is not well formed.
+        reference_findings: Where the boot is not what a reference describes.
+        reference: The reference set that matches, if one does.
+        considered: Digests of the sets that were compared.
+        covers_boot_chain: The matching set constrains all that runs before the operating system.
+    """
+
+    log_findings: tuple[Finding, ...]
+    reference_findings: tuple[Finding, ...]
+    reference: ReferenceSet | None
+    considered: tuple[bytes, ...]
+    covers_boot_chain: bool = False
+
+
+VerdictKey = tuple[object, ...]
+
+_NO_LOCK: Final = nullcontext()
+
+
+class AppraisalCache:
+    """Verdicts by all that they depend on; the least recently used one leaves first.
+
+    Args:
+        entries: Verdicts to keep.
+        lock: Held during each access, for example a ``threading.Lock``; without one, the memo
+            belongs to one thread.
+    """
+
+    __slots__ = ("_entries", "_lock", "_verdicts")
+
+    def __init__(
+        self,
+        entries: int = DEFAULT_ENTRIES,
+        lock: AbstractContextManager[object] = _NO_LOCK,
+    ) -> None:
+        if entries < 1:
+            raise ValueError("a cache holds at least one entry")
+        self._entries = entries
+        self._lock = lock
+        self._verdicts: OrderedDict[VerdictKey, BootVerdict] = OrderedDict()
+
+    def get(self, key: VerdictKey) -> BootVerdict | None:
+        """Return the verdict for ``key``, if it is known."""
+        # Between the look-up and the move, another thread may push the verdict out.
+        with self._lock:
+            verdict = self._verdicts.get(key)
+            if verdict is not None:
+                self._verdicts.move_to_end(key)
+            return verdict
+
+    def put(self, key: VerdictKey, verdict: BootVerdict) -> None:
+        """Remember a verdict."""
+        with self._lock:
+            self._verdicts[key] = verdict
+            if len(self._verdicts) > self._entries:
+                self._verdicts.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._verdicts)

@@ -1,0 +1,152 @@
+"""From an attestation result to what is recorded and what a token says. Pure functions.
+
+The order is fixed: the record is made first and its digest goes into the claims, so nothing is
+circular; the verifier writes the record before it signs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from bootlease.appraisal.result import AttestationResult
+from bootlease.endorsement import Enrolment, TrustedRoots
+from bootlease.evidence import Challenge
+from bootlease.evidence.verify import VerifiedLease
+from bootlease.ledger import DecisionRecord, GrantedLease
+from bootlease.lineage import Prior
+from bootlease.token import ExecutionClaims, LineageClaim, PublicKey, VerifierID
+
+
+def record_decision(
+    result: AttestationResult,
+    *,
+    challenge: Challenge,
+    prior: Prior | None,
+    enrolment: Enrolment,
+    roots: TrustedRoots,
+    lease_ids: Sequence[bytes],
+    code_version: str,
+    previous: bytes | None,
+    now: int,
+) -> DecisionRecord:
+    """Return the record of a decision.
+
+    Args:
+        result: What ``appraise`` returned for the other arguments.
+        challenge: As given to ``appraise``.
+        prior: As given to ``appraise``.
+        enrolment: As given to ``appraise``.
+        roots: As given to ``appraise``.
+        lease_ids: A fresh id of 16 bytes for each lease granted.
+        code_version: Version of this program.
+        previous: Digest of the node's last decision, if it has one.
+        now: As given to ``appraise``.
+    """
+    lineage, policy = result.lineage, result.policy
+    return DecisionRecord(
+        node=result.node,
+        time=now,
+        nonce=result.nonce,
+        challenge_issued_at=challenge.issued_at,
+        challenge_expires_at=challenge.expires_at,
+        evidence=result.evidence,
+        enrolment=enrolment.digest,
+        prior=None if prior is None else prior.encode(),
+        granted=result.accepted,
+        findings=result.findings,
+        lineage_root=lineage.root,
+        lineage_previous=lineage.previous,
+        sequence=lineage.sequence,
+        references=result.considered,
+        policy_id=policy.id,
+        policy_digest=policy.digest,
+        policy_epoch=policy.epoch,
+        roots=roots.digest,
+        code_version=code_version,
+        leases=tuple(
+            [
+                GrantedLease(
+                    lease_id,
+                    lease.scope,
+                    lease.audience,
+                    _thumbprint(lease.confirmation),
+                    result.expires_at,
+                )
+                for lease_id, lease in zip(lease_ids, result.leases, strict=True)
+            ]
+        ),
+        previous=previous,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _thumbprint(key: PublicKey) -> bytes:
+    # A lease keeps its key over its renewals.
+    return key.thumbprint()
+
+
+def build_claims(
+    result: AttestationResult,
+    lease: VerifiedLease,
+    *,
+    lease_id: bytes,
+    decision: bytes,
+    issuer: str,
+    verifier: VerifierID,
+    now: int,
+) -> ExecutionClaims:
+    """Return what the token of one granted lease says.
+
+    Args:
+        result: A grant.
+        lease: One of its leases.
+        lease_id: Its id, 16 bytes.
+        decision: Digest of the decision's record.
+        issuer: The verifier's URL.
+        verifier: Who appraised.
+        now: Seconds since the epoch.
+
+    Raises:
+        ValueError: The result is a refusal, or does not grant this lease.
+    """
+    reference = result.reference
+    if reference is None or lease not in result.leases:
+        raise ValueError("only a lease that was granted gets a token")
+    lineage = result.lineage
+    return ExecutionClaims(
+        issuer=issuer,
+        subject=result.node.hex(),
+        audience=lease.audience,
+        issued_at=now,
+        not_before=now,
+        expires_at=result.expires_at,
+        lease_id=lease_id,
+        scope=lease.scope,
+        confirmation=lease.confirmation,
+        protection=lease.protection,
+        verifier=verifier,
+        status=result.tier,
+        vector=result.vector,
+        appraisal_policies=(result.policy.id,),
+        nonce=result.nonce,
+        lineage=LineageClaim(lineage.root, lineage.sequence, lineage.previous),
+        boot=result.boot,
+        policy=result.policy,
+        reference=reference,
+        evidence=result.evidence,
+        decision=decision,
+    )
+
+
+def prior_after(result: AttestationResult, head: bytes, log_digests: Mapping[str, bytes]) -> Prior:
+    """Return where the lineage stands after a grant."""
+    return Prior(
+        root=result.lineage.root,
+        head=head,
+        sequence=result.lineage.sequence,
+        clock_info=result.clock_info,
+        expires_at=result.expires_at,
+        log_digests=log_digests,
+        policy_epoch=result.policy.epoch,
+    )

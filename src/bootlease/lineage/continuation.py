@@ -1,0 +1,205 @@
+"""Lineage: the chain of leases of one boot.
+
+A renewal continues the lineage only while nothing it rests on has changed: its head, the boot,
+the life of the lease before. Everything else begins a new lineage, with every log in full, so
+that no lineage stands on a log the verifier has not appraised (design section 4, step 6).
+
+Not handled: delegation; and that two different renewals of one head end the lineage, which only
+the store can see, in the transaction that moves the head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bootlease import cbor
+from bootlease.errors import MalformedError
+from bootlease.evidence import VerifiedEvidence
+from bootlease.evidence.fields import DIGEST_SIZE
+from bootlease.model import ClockInfo, Finding
+
+MAX_PRIOR: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Where a lineage stands: what the last decision left behind.
+
+    Attributes:
+        root: Evidence digest of the lineage's first evidence.
+        head: Names the last decision of the lineage; a renewal must name it.
+        sequence: Number of that decision, from 0.
+        clock_info: The TPM's counters at that decision.
+        expires_at: First second at which its leases are over.
+        log_digests: SHA-256 of the logs that were appraised, by kind.
+        policy_epoch: Epoch of the policy that granted.
+    """
+
+    root: bytes
+    head: bytes
+    sequence: int
+    clock_info: ClockInfo
+    expires_at: int
+    log_digests: Mapping[str, bytes]
+    policy_epoch: int
+    _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
+
+    def encode(self) -> bytes:
+        """Return the deterministic CBOR: an array, for an order that needs no sorting.
+
+        ``[root, head, sequence, [clock, resetCount, restartCount, safe], expires at,
+        {kind: log digest}, policy epoch]``
+        """
+        if self._encoded is not None:
+            return self._encoded
+        clock = self.clock_info
+        encoded = cbor.encode(
+            [
+                self.root,
+                self.head,
+                self.sequence,
+                [clock.clock, clock.reset_count, clock.restart_count, clock.safe],
+                self.expires_at,
+                dict(self.log_digests),
+                self.policy_epoch,
+            ]
+        )
+        object.__setattr__(self, "_encoded", encoded)
+        return encoded
+
+    @classmethod
+    def parse(cls, data: bytes) -> Prior:
+        """Parse an encoded prior state.
+
+        Raises:
+            MalformedError: The bytes are no prior state.
+        """
+        members = cbor.decode(data, max_bytes=MAX_PRIOR)
+        if type(members) is not list or [type(member) for member in members] != _PRIOR_TYPES:
+            raise MalformedError("a prior state has other members")
+        root, head, sequence, clock, expires_at, logs, epoch = members
+        if [type(value) for value in clock] != [int, int, int, bool]:
+            raise MalformedError("a prior state needs the TPM's counters")
+        if len(root) != DIGEST_SIZE or len(head) != DIGEST_SIZE:
+            raise MalformedError("a prior state needs root and head")
+        if min(sequence, expires_at, epoch, *clock[:3]) < 0:
+            raise MalformedError("a prior state has no negative numbers")
+        for kind, digest in logs.items():
+            if type(kind) is not str or type(digest) is not bytes or len(digest) != DIGEST_SIZE:
+                raise MalformedError("a prior state needs log digests")
+        prior = cls(root, head, sequence, ClockInfo(*clock), expires_at, logs, epoch)
+        object.__setattr__(prior, "_encoded", data)
+        return prior
+
+
+_PRIOR_TYPES: Final = [bytes, bytes, int, list, int, dict, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """A decision's place in its lineage.
+
+    Attributes:
+        root: Evidence digest of the lineage's first evidence.
+        previous: Head before this decision, ``None`` for the first.
+        sequence: Number of this decision, from 0.
+    """
+
+    root: bytes
+    previous: bytes | None
+    sequence: int
+
+
+def head_after(claims_digests: Sequence[bytes]) -> bytes:
+    """Return the head that a decision leaves: what its next renewal must name.
+
+    Args:
+        claims_digests: Claims digest of each lease granted, in order; at least one.
+    """
+    if len(claims_digests) == 1:
+        return claims_digests[0]
+    if not claims_digests:
+        raise ValueError("a decision without leases leaves no head")
+    return hashlib.sha256(cbor.encode(list(claims_digests))).digest()
+
+
+def continue_lineage(
+    prior: Prior | None, evidence: VerifiedEvidence, *, now: int
+) -> tuple[Lineage, tuple[Finding, ...]]:
+    """Place verified evidence in its lineage.
+
+    Args:
+        prior: Where the node's live lineage stands, if it has one.
+        evidence: Verified evidence.
+        now: Seconds since the epoch.
+
+    Returns:
+        The place, and why the lineage cannot go on there. With a refusing finding the place is
+        only what was asked for.
+    """
+    if evidence.previous is None:
+        findings = _unseen(evidence, {}, "a new lineage")
+        return Lineage(evidence.digest, None, 0), tuple(findings)
+    if prior is None:
+        return Lineage(evidence.digest, evidence.previous, 0), (
+            Finding(
+                "lineage.unknown-head",
+                "The evidence continues a lineage that is not live; begin a new one.",
+                seen=evidence.previous.hex(),
+            ),
+        )
+    findings = _continuity(prior, evidence, now)
+    findings += _unseen(evidence, prior.log_digests, "a log that changed")
+    return Lineage(prior.root, prior.head, prior.sequence + 1), tuple(findings)
+
+
+def _continuity(prior: Prior, evidence: VerifiedEvidence, now: int) -> list[Finding]:
+    findings: list[Finding] = []
+    if evidence.previous is None or not hmac.compare_digest(evidence.previous, prior.head):
+        findings.append(
+            Finding(
+                "lineage.head.mismatch",
+                "The evidence continues another lease than the lineage's last.",
+                expected=prior.head.hex(),
+                seen=None if evidence.previous is None else evidence.previous.hex(),
+            )
+        )
+    if now >= prior.expires_at:
+        findings.append(
+            Finding(
+                "lineage.lapsed",
+                "The lease to renew has lapsed; begin a new lineage.",
+                expected=f"before {prior.expires_at}",
+                seen=str(now),
+            )
+        )
+    # A boot is a lineage's whole extent: another boot may run other software under old leases.
+    before, clock = prior.clock_info, evidence.quote.clock_info
+    boots = (before.reset_count, before.restart_count), (clock.reset_count, clock.restart_count)
+    if boots[0] != boots[1]:
+        findings.append(
+            Finding(
+                "lineage.boot-changed",
+                "The node was reset or restarted since the last lease; begin a new lineage.",
+                expected=f"resetCount {boots[0][0]}, restartCount {boots[0][1]}",
+                seen=f"resetCount {boots[1][0]}, restartCount {boots[1][1]}",
+            )
+        )
+    return findings
+
+
+def _unseen(evidence: VerifiedEvidence, seen: Mapping[str, bytes], what: str) -> list[Finding]:
+    """Demand in full every log whose digest has not been appraised in this lineage."""
+    return [
+        Finding(
+            "lineage.full-evidence-required",
+            f"The {kind} log is named by its digest only, but {what} must be sent in full.",
+            seen=digest.hex(),
+        )
+        for kind, digest in evidence.log_digests.items()
+        if kind not in evidence.logs and seen.get(kind) != digest
+    ]

@@ -1,0 +1,218 @@
+"""Policy: what a node must prove, and what it may then be granted. Valid by construction.
+
+Nothing here has an accepting default, and what widens trust beyond proof carries ``unsafe`` in
+its name.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from bootlease import cbor
+from bootlease.evidence.request import MAX_AUDIENCE
+from bootlease.model import PCR_COUNT, Effect, HashAlg
+from bootlease.reference import is_reference_name
+from bootlease.token.scope import is_scope_name
+
+MAX_LIFE: Final = 900
+"""Ceiling of a lease's life in seconds (design: 15 minutes)."""
+
+MAX_LEASES: Final = 64
+MAX_LIST: Final = 4096
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_WEAK_BANKS: Final = frozenset({HashAlg.SHA1})
+_RESETTABLE: Final = frozenset({16, 23})
+_DIGEST_SIZE: Final = 32
+_TYPE: Final = "bootlease/policy/1"
+
+
+class Admission(enum.Enum):
+    """Who may enrol."""
+
+    ALLOWLIST = "allowlist"
+    JOIN_TOKEN = "join-token"  # noqa: S105 - a word of the policy file, no secret
+    ANY_ENDORSED = "any-endorsed"
+
+
+class EKAlgorithm(enum.Enum):
+    """The one EK algorithm of a policy, so that one TPM has one node id."""
+
+    RSA_2048 = "rsa-2048"
+    ECC_P256 = "ecc-p256"
+    ECC_P384 = "ecc-p384"
+
+
+def _distinct(values: tuple[object, ...], what: str, *, empty: bool = False) -> None:
+    if not values and not empty:
+        raise ValueError(f"{what} must not be empty")
+    if len(values) > MAX_LIST:
+        raise ValueError(f"{what} has more than {MAX_LIST} entries")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{what} lists something twice")
+
+
+@dataclass(frozen=True, slots=True)
+class QuotePolicy:
+    """What must be quoted.
+
+    Attributes:
+        banks: PCR banks, each of which must be quoted and replay.
+        pcrs: PCRs, in every bank.
+        unsafe_clock: What a clock that the TPM calls unsafe does to a decision.
+        selection: The same as PCRs by bank.
+    """
+
+    banks: tuple[HashAlg, ...]
+    pcrs: tuple[int, ...]
+    unsafe_clock: Effect
+    selection: Mapping[HashAlg, tuple[int, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _distinct(self.banks, "quote.banks")
+        _distinct(self.pcrs, "quote.pcrs")
+        if weak := [bank.label for bank in self.banks if bank in _WEAK_BANKS]:
+            raise ValueError(f"quote.banks: bank {weak[0]} proves nothing, its hash is broken")
+        for pcr in self.pcrs:
+            if not 0 <= pcr < PCR_COUNT:
+                raise ValueError(f"quote.pcrs: there is no PCR {pcr}")
+            # D19: anybody on the node resets and extends these two at will.
+            if pcr in _RESETTABLE:
+                raise ValueError(f"quote.pcrs: PCR {pcr} can be reset by anybody on the node")
+        pcrs = tuple(sorted(self.pcrs))
+        object.__setattr__(self, "selection", dict.fromkeys(self.banks, pcrs))
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """What may be granted.
+
+    Attributes:
+        life: Seconds a lease lives, counted from the challenge.
+        scopes: Scope names that may be granted; a final ``:*`` or ``/*`` covers a branch.
+        audiences: Relying parties that leases may be for.
+        max_leases: Leases that one evidence document may ask for.
+    """
+
+    life: int
+    scopes: tuple[str, ...]
+    audiences: frozenset[str]
+    max_leases: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.life <= MAX_LIFE:
+            raise ValueError(f"lease.life is 1 to {MAX_LIFE} seconds, not {self.life}")
+        if not 0 < self.max_leases <= MAX_LEASES:
+            raise ValueError(f"lease.max_leases is 1 to {MAX_LEASES}, not {self.max_leases}")
+        _distinct(self.scopes, "lease.scopes")
+        for scope in self.scopes:
+            if not is_scope_name(scope):
+                raise ValueError(f"lease.scopes: {scope!r:.80} is no scope name")
+        if not 0 < len(self.audiences) <= MAX_LIST:
+            raise ValueError(f"lease.audiences has 1 to {MAX_LIST} entries")
+        for audience in self.audiences:
+            if not 0 < len(audience) <= MAX_AUDIENCE or not audience.isprintable():
+                raise ValueError(f"lease.audiences: {audience!r:.80} is no audience")
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentPolicy:
+    """Who may enrol.
+
+    Attributes:
+        admit: How a node is let in.
+        ek_algorithm: The EK it enrols with.
+        allow_ek: SHA-256 of the TPMT_PUBLIC of EKs that may enrol, for an allowlist.
+        unsafe_unendorsed_ek: EKs that need no certificate: an operator vouches for them alone.
+    """
+
+    admit: Admission
+    ek_algorithm: EKAlgorithm
+    allow_ek: frozenset[bytes]
+    unsafe_unendorsed_ek: frozenset[bytes]
+
+    def __post_init__(self) -> None:
+        for name, digests in (
+            ("allow_ek", self.allow_ek),
+            ("unsafe_unendorsed_ek", self.unsafe_unendorsed_ek),
+        ):
+            if any(len(digest) != _DIGEST_SIZE for digest in digests):
+                raise ValueError(f"enrolment.{name} holds SHA-256 digests in hex")
+        if self.admit is Admission.ALLOWLIST:
+            if not self.allow_ek | self.unsafe_unendorsed_ek:
+                raise ValueError("enrolment.allow_ek must not be empty for an allowlist")
+        elif self.allow_ek:
+            raise ValueError(f"enrolment.allow_ek has no meaning with admit = {self.admit.value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy.
+
+    Attributes:
+        id: Its name.
+        quote: What must be quoted.
+        accept: Names of the reference sets that a boot may match.
+        lease: What may be granted.
+        enrolment: Who may enrol.
+        digest: SHA-256 of the canonical form: the same for files that differ in layout only.
+    """
+
+    id: str
+    quote: QuotePolicy
+    accept: tuple[str, ...]
+    lease: LeasePolicy
+    enrolment: EnrolmentPolicy
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ValueError(f"id {self.id!r:.80} is 1 to 64 letters, digits and . _ -")
+        _distinct(self.accept, "references.accept")
+        for name in self.accept:
+            if not is_reference_name(name):
+                raise ValueError(f"references.accept: {name!r:.80} is no reference name")
+        object.__setattr__(self, "digest", hashlib.sha256(self.encode()).digest())
+
+    def encode(self) -> bytes:
+        """Return the canonical form: deterministic CBOR, unordered lists sorted."""
+        quote, lease, enrolment = self.quote, self.lease, self.enrolment
+        return cbor.encode(
+            {
+                "type": _TYPE,
+                "id": self.id,
+                "banks": sorted(int(bank) for bank in quote.banks),
+                "pcrs": sorted(quote.pcrs),
+                "unsafe_clock": quote.unsafe_clock.value,
+                "accept": sorted(self.accept),
+                "life": lease.life,
+                "scopes": sorted(lease.scopes),
+                "audiences": sorted(lease.audiences),
+                "max_leases": lease.max_leases,
+                "admit": enrolment.admit.value,
+                "ek_algorithm": enrolment.ek_algorithm.value,
+                "allow_ek": sorted(enrolment.allow_ek),
+                "unsafe_unendorsed_ek": sorted(enrolment.unsafe_unendorsed_ek),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEpoch:
+    """A policy as it was activated.
+
+    Attributes:
+        policy: The policy.
+        epoch: 1 for the first activation, one more for each further one.
+    """
+
+    policy: Policy
+    epoch: int
+
+    def __post_init__(self) -> None:
+        if self.epoch < 1:
+            raise ValueError("epochs count from 1")

@@ -1,0 +1,119 @@
+"""Decision records: complete, and of one encoding."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootlease import cbor
+from bootlease.errors import MalformedError
+from bootlease.ledger import DecisionRecord, GrantedLease
+from bootlease.model import Effect, Finding
+
+LEASE = GrantedLease(b"\x01" * 16, ("tool:search",), "https://tools.example", b"\x02" * 32, 9)
+GRANT = DecisionRecord(
+    node=b"\x03" * 32,
+    time=5,
+    nonce=b"\x04" * 32,
+    challenge_issued_at=4,
+    challenge_expires_at=8,
+    evidence=b"\x05" * 32,
+    enrolment=b"\x06" * 32,
+    prior=b"\x80",
+    granted=True,
+    findings=(Finding("a.b", "A note.", Effect.NOTES, pcr=0, event=0, expected="x", seen="y"),),
+    lineage_root=b"\x07" * 32,
+    lineage_previous=b"\x08" * 32,
+    sequence=1,
+    references=(b"\x09" * 32,),
+    policy_id="default",
+    policy_digest=b"\x0a" * 32,
+    policy_epoch=1,
+    roots=b"\x0b" * 32,
+    code_version="0.1.0",
+    leases=(LEASE,),
+    previous=b"\x0c" * 32,
+)
+REFUSAL = dataclasses.replace(
+    GRANT,
+    granted=False,
+    leases=(),
+    prior=None,
+    previous=None,
+    lineage_previous=None,
+    findings=(Finding("c.d", "A refusal."),),
+)
+
+
+@pytest.mark.parametrize("record", [GRANT, REFUSAL], ids=["grant", "refusal"])
+def test_a_record_survives_its_encoding(record: DecisionRecord) -> None:
+    """Reading a record gives the record, its bytes and its digest."""
+    again = DecisionRecord.parse(record.encoded)
+    assert again == record
+    assert (again.encoded, again.digest) == (record.encoded, record.digest)
+
+
+@pytest.mark.parametrize("record", [GRANT, REFUSAL], ids=["grant", "refusal"])
+def test_the_written_out_encoding_is_the_deterministic_one(record: DecisionRecord) -> None:
+    """A record's bytes are those of the general encoder for its members."""
+    members = cbor.decode(record.encoded, max_bytes=1 << 16)
+    assert cbor.encode(members) == record.encoded
+    assert members[0] == "bootlease/decision/1"
+    assert len(members) == 22
+
+
+def test_every_member_is_in_the_digest() -> None:
+    """Nothing of a record can be exchanged under its digest."""
+    changed = [
+        dataclasses.replace(GRANT, **{field.name: _other(getattr(GRANT, field.name))})  # type: ignore[arg-type]  # any field
+        for field in dataclasses.fields(GRANT)
+        if field.init and field.name != "granted"
+    ]
+    digests = {record.digest for record in changed}
+    assert len(digests | {GRANT.digest}) == len(changed) + 1
+
+
+def _other(value: object) -> object:
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, bytes):
+        return bytes(len(value))
+    if value == (LEASE,):
+        return (LEASE, LEASE)
+    return ()
+
+
+def test_verdict_and_leases_agree() -> None:
+    """A refusal grants nothing and a grant something."""
+    with pytest.raises(ValueError, match="a grant has leases"):
+        dataclasses.replace(GRANT, granted=False)
+    with pytest.raises(ValueError, match="a grant has leases"):
+        dataclasses.replace(REFUSAL, granted=True)
+
+
+@given(st.binary(max_size=128))
+def test_random_bytes_are_malformed(data: bytes) -> None:
+    """The parser raises MalformedError and nothing else."""
+    with pytest.raises(MalformedError):
+        DecisionRecord.parse(data)
+
+
+@given(
+    st.integers(0, 21),
+    st.sampled_from([-1, "x", True, [], [[]], {}, [{}], [None] * 3, [{"id": 1, "effect": 2}]]),
+)
+def test_a_member_of_another_kind_is_malformed(number: int, value: object) -> None:
+    """A mutated record is malformed, or another record of its own encoding."""
+    members = cbor.decode(GRANT.encoded, max_bytes=1 << 16)
+    members[number] = value
+    data = cbor.encode(members)
+    try:
+        record = DecisionRecord.parse(data)
+    except MalformedError:
+        return
+    assert record.encoded == data

@@ -1,0 +1,161 @@
+"""Lineage: when a renewal continues, and when a new one must begin."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootlease import cbor
+from bootlease.errors import MalformedError
+from bootlease.evidence import VerifiedEvidence
+from bootlease.lineage import Prior, continue_lineage, head_after
+from bootlease.model import ClockInfo
+from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.scene import Scene
+
+NOW = 1_800_000_000
+LOG = b"\x11" * 32
+PRIOR = Prior(
+    root=b"\x01" * 32,
+    head=b"\x02" * 32,
+    sequence=4,
+    clock_info=ClockInfo(10, 3, 1, safe=True),
+    expires_at=NOW + 60,
+    log_digests={"tcg": LOG},
+    policy_epoch=2,
+)
+
+
+@pytest.fixture(scope="module")
+def verified() -> VerifiedEvidence:
+    """Evidence as its AK signed it; each test changes what it is about."""
+    scene = Scene.create(LocalCA.create())
+    challenge = scene.challenge()
+    return scene.verify(scene.attest(challenge), challenge)
+
+
+def renewal(verified: VerifiedEvidence, **changes: object) -> VerifiedEvidence:
+    """Return a renewal of ``PRIOR`` that is sound but for ``changes``."""
+    clock = changes.pop("clock", PRIOR.clock_info)
+    assert isinstance(clock, ClockInfo)
+    members: dict[str, object] = {
+        "previous": PRIOR.head,
+        "quote": dataclasses.replace(verified.quote, clock_info=clock),
+        "log_digests": {"tcg": LOG},
+        "logs": {},
+        **changes,
+    }
+    return dataclasses.replace(verified, **members)  # type: ignore[arg-type]  # any field
+
+
+def ids(prior: Prior | None, evidence: VerifiedEvidence, now: int = NOW) -> list[str]:
+    """Return the ids of the findings."""
+    return [finding.id for finding in continue_lineage(prior, evidence, now=now)[1]]
+
+
+def test_a_renewal_continues(verified: VerifiedEvidence) -> None:
+    """Root stays, sequence rises, and the head before is named."""
+    lineage, findings = continue_lineage(PRIOR, renewal(verified), now=NOW)
+    assert findings == ()
+    assert lineage.root == PRIOR.root
+    assert lineage.previous == PRIOR.head
+    assert lineage.sequence == 5
+
+
+def test_a_new_lineage_is_named_by_its_evidence(verified: VerifiedEvidence) -> None:
+    """Without a previous head, full evidence begins a lineage, whatever was before."""
+    fresh = renewal(verified, previous=None, logs={"tcg": b"log"})
+    for prior in (None, PRIOR):
+        lineage, findings = continue_lineage(prior, fresh, now=NOW)
+        assert findings == ()
+        assert (lineage.root, lineage.previous, lineage.sequence) == (fresh.digest, None, 0)
+
+
+def test_a_new_lineage_needs_its_logs_in_full(verified: VerifiedEvidence) -> None:
+    """A digest of a log that was appraised in another lineage is not enough."""
+    assert ids(PRIOR, renewal(verified, previous=None)) == ["lineage.full-evidence-required"]
+
+
+def test_a_head_that_is_not_live_is_refused(verified: VerifiedEvidence) -> None:
+    """An ended lineage cannot be continued."""
+    assert ids(None, renewal(verified)) == ["lineage.unknown-head"]
+
+
+def test_another_head_is_refused(verified: VerifiedEvidence) -> None:
+    """Only the last lease is renewed: no fork."""
+    assert ids(PRIOR, renewal(verified, previous=b"\x03" * 32)) == ["lineage.head.mismatch"]
+
+
+def test_a_lapsed_lease_is_not_renewed(verified: VerifiedEvidence) -> None:
+    """The first second after the end is too late."""
+    assert ids(PRIOR, renewal(verified), now=NOW + 59) == []
+    assert ids(PRIOR, renewal(verified), now=NOW + 60) == ["lineage.lapsed"]
+
+
+@pytest.mark.parametrize(("resets", "restarts"), [(4, 1), (3, 2), (4, 0), (2, 1)])
+def test_another_boot_is_another_lineage(
+    verified: VerifiedEvidence, resets: int, restarts: int
+) -> None:
+    """Reset or restart ends the lineage (attack A23)."""
+    clock = ClockInfo(11, resets, restarts, safe=True)
+    assert ids(PRIOR, renewal(verified, clock=clock)) == ["lineage.boot-changed"]
+
+
+def test_a_log_that_changed_must_come_in_full(verified: VerifiedEvidence) -> None:
+    """A longer log is welcome, but not as a digest of something nobody has seen."""
+    other = {"tcg": b"\x12" * 32}
+    assert ids(PRIOR, renewal(verified, log_digests=other)) == ["lineage.full-evidence-required"]
+    assert ids(PRIOR, renewal(verified, log_digests=other, logs={"tcg": b"log"})) == []
+
+
+def test_all_that_broke_is_told(verified: VerifiedEvidence) -> None:
+    """Findings do not hide each other."""
+    clock = ClockInfo(11, 4, 0, safe=True)
+    broken = renewal(verified, previous=bytes(32), clock=clock, log_digests={"tcg": bytes(32)})
+    assert ids(PRIOR, broken, now=NOW + 99) == [
+        "lineage.head.mismatch",
+        "lineage.lapsed",
+        "lineage.boot-changed",
+        "lineage.full-evidence-required",
+    ]
+
+
+def test_the_head_is_the_leases() -> None:
+    """One lease names the head itself; several do so together, in order; none cannot."""
+    first, second = b"\x01" * 32, b"\x02" * 32
+    assert head_after([first]) == first
+    assert head_after([first, second]) == hashlib.sha256(cbor.encode([first, second])).digest()
+    assert head_after([first, second]) != head_after([second, first])
+    with pytest.raises(ValueError, match="no head"):
+        head_after([])
+
+
+def test_prior_state_survives_its_encoding() -> None:
+    """What the store keeps is what was decided, to the byte."""
+    again = Prior.parse(PRIOR.encode())
+    assert again == PRIOR
+    assert again.encode() == PRIOR.encode()
+    assert dataclasses.replace(again, sequence=9).encode() != PRIOR.encode()
+
+
+@given(st.binary(max_size=128))
+def test_random_bytes_are_malformed(data: bytes) -> None:
+    """The parser raises MalformedError and nothing else."""
+    with pytest.raises(MalformedError):
+        Prior.parse(data)
+
+
+@given(st.integers(0, 6), st.sampled_from([None, -1, b"", b"x", "x", [], {}, {1: b""}, [1, 2]]))
+def test_a_member_of_another_kind_is_malformed(number: int, value: object) -> None:
+    """Each member has its type and size."""
+    members = cbor.decode(PRIOR.encode(), max_bytes=4096)
+    members[number] = value
+    try:
+        Prior.parse(cbor.encode(members))
+    except MalformedError:
+        return
+    assert (number, value) == (5, {})
