@@ -370,6 +370,9 @@ class Store(Protocol):
     async def credentials(self) -> Sequence[bytes]:
         """Return the digests of the admin credentials."""
 
+    def close(self) -> None:
+        """Finish the writes that wait and let go of the database."""
+
     async def check(self) -> None:
         """Raise unless reads work and writes are accepted."""
 

@@ -1,0 +1,1 @@
+"""Schema migrations, applied by ``Database.migrate``; a released one is never edited."""

@@ -1,0 +1,387 @@
+"""The operator's routes. Every one of them is behind the admin credential, by their router."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from bootlease.errors import MalformedError
+from bootlease.ledger import DecisionRecord
+from bootlease.policy import PolicyEpoch
+from bootlease.ports import EnrolledNode, StoredDecision, StoredLineage
+from bootlease.reference import ReferenceSet, serialise_reference
+from bootlease.token import strictjson
+from bootlease.verifier.access import (
+    JOIN_PREFIX,
+    bearer_digest,
+    is_known,
+    new_secret,
+    secret_digest,
+)
+from bootlease.verifier.bundle import bundle_members
+from bootlease.verifier.contract import BODY, JSON, PEM, TOML, described, problems, success
+from bootlease.verifier.events import log_event
+from bootlease.verifier.node_routes import client_of, identifier, too_many, with_body
+from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.service import Service
+
+_GATE: Final = (ProblemKind.UNAUTHORIZED, ProblemKind.BUSY_CLIENT, ProblemKind.UNAVAILABLE)
+_PAGE: Final = 1000
+_RECENT: Final = 20
+_MAX_JOIN_TIME: Final = 30 * 86_400
+_SMALL_BODY: Final = 4096
+
+
+async def authenticate(request: Request) -> None:
+    """Let nobody pass without an admin credential (attack B8).
+
+    Raises:
+        ProblemError: None, a wrong one, or too many wrong ones from this client.
+    """
+    service: Service = request.app.state.service
+    key, now = (client_of(request),), service.clock.now()
+    if wait := service.throttle.logins.wait(key, now):
+        raise too_many(wait)
+    digest = bearer_digest(request.headers.get("authorization"))
+    if digest is not None and is_known(digest, service.registry.now.credentials):
+        return
+    service.throttle.logins.count(key, now)
+    log_event("admin-login-refused", client=key[0])
+    raise ProblemError(
+        ProblemKind.UNAUTHORIZED, "Send the admin credential as a bearer token; init printed it."
+    )
+
+
+router: Final = APIRouter(prefix="/v1/admin", dependencies=[Depends(authenticate)])
+
+
+def _json(members: object, status: int = 200) -> Response:
+    body = json.dumps(members, ensure_ascii=False, indent=2) + "\n"
+    return Response(body.encode(), status, media_type=JSON)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+@router.post(
+    "/references",
+    status_code=201,
+    responses={
+        200: success("This very set was registered before.", JSON),
+        201: success("The set is registered.", JSON),
+        **problems(*_GATE, *BODY),
+    },
+    openapi_extra=described(body=JSON, admin=True),
+    response_class=Response,
+)
+async def register_reference(request: Request) -> Response:
+    """Register a reference set."""
+    service = _service(request)
+    reference, new = await with_body(
+        request, JSON, service.limits.admin, service.registry.register_reference
+    )
+    log_event("reference-registered", name=reference.name, digest=reference.digest)
+    return _json(_reference(reference), 201 if new else 200)
+
+
+@router.get(
+    "/references",
+    responses={200: success("Every registered set.", JSON), **problems(*_GATE)},
+    openapi_extra=described(admin=True),
+    response_class=Response,
+)
+async def list_references(request: Request) -> Response:
+    """List reference sets, the oldest first."""
+    snapshot = _service(request).registry.now
+    accepted = {reference.digest for reference in snapshot.accepted}
+    return _json(
+        {
+            "references": [
+                {**_reference(each), "accepted": each.digest in accepted}
+                for each in snapshot.references
+            ]
+        }
+    )
+
+
+@router.get(
+    "/references/{name}",
+    responses={
+        200: success("The reference file.", JSON),
+        **problems(*_GATE, ProblemKind.NOT_FOUND),
+    },
+    openapi_extra={
+        **described(admin=True),
+        "parameters": [
+            {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        ],
+    },
+    response_class=Response,
+)
+async def show_reference(request: Request) -> Response:
+    """Return the latest registered set of this name."""
+    name = request.path_params["name"]
+    for reference in reversed(_service(request).registry.now.references):
+        if reference.name == name:
+            return Response(serialise_reference(reference), media_type=JSON)
+    raise ProblemError(ProblemKind.NOT_FOUND, "No reference set of this name is registered.")
+
+
+def _reference(reference: ReferenceSet) -> dict[str, Any]:
+    return {
+        "name": reference.name,
+        "version": reference.version,
+        "digest": reference.digest.hex(),
+    }
+
+
+@router.post(
+    "/policies",
+    status_code=201,
+    responses={
+        201: success("The policy is active.", JSON),
+        **problems(*_GATE, *BODY, ProblemKind.CONFLICT),
+    },
+    openapi_extra=described(body=TOML, admin=True),
+    response_class=Response,
+)
+async def activate_policy(request: Request) -> Response:
+    """Activate a policy file as the next epoch."""
+    service = _service(request)
+    active = await with_body(request, TOML, service.limits.admin, service.registry.activate_policy)
+    log_event("policy-activated", id=active.policy.id, epoch=active.epoch)
+    return _json(_policy(active), 201)
+
+
+@router.get(
+    "/policies",
+    responses={200: success("The active policy.", JSON), **problems(*_GATE)},
+    openapi_extra=described(admin=True),
+    response_class=Response,
+)
+async def show_policy(request: Request) -> Response:
+    """Return the active policy with its file."""
+    service = _service(request)
+    stored = await service.store.policy()
+    text = "" if stored is None else stored.document.decode()
+    return _json({**_policy(service.registry.now.policy), "document": text})
+
+
+def _policy(active: PolicyEpoch) -> dict[str, Any]:
+    return {
+        "id": active.policy.id,
+        "epoch": active.epoch,
+        "digest": active.policy.digest.hex(),
+    }
+
+
+@router.post(
+    "/roots",
+    status_code=201,
+    responses={201: success("The roots are trusted.", JSON), **problems(*_GATE, *BODY)},
+    openapi_extra=described(body=PEM, admin=True),
+    response_class=Response,
+)
+async def add_roots(request: Request) -> Response:
+    """Trust CA certificates (PEM or DER) to vouch for TPMs."""
+    service = _service(request)
+    added = await with_body(request, PEM, service.limits.admin, service.registry.add_roots)
+    for fingerprint in added:
+        log_event("root-added", root=fingerprint)
+    return _json({"roots": [fingerprint.hex() for fingerprint in added]}, 201)
+
+
+@router.get(
+    "/roots",
+    responses={200: success("Fingerprints of the trusted roots.", JSON), **problems(*_GATE)},
+    openapi_extra=described(admin=True),
+    response_class=Response,
+)
+async def list_roots(request: Request) -> Response:
+    """List the trusted roots by SHA-256."""
+    roots = _service(request).registry.now.roots
+    return _json({"roots": sorted(fingerprint.hex() for fingerprint in roots.certificates)})
+
+
+@router.post(
+    "/join-tokens",
+    status_code=201,
+    responses={201: success("A join token, shown once.", JSON), **problems(*_GATE, *BODY)},
+    openapi_extra=described(body=JSON, admin=True),
+    response_class=Response,
+)
+async def make_join_token(request: Request) -> Response:
+    """Make a join token: ``{"expires_in": seconds}``."""
+    service = _service(request)
+    seconds = await with_body(request, JSON, _SMALL_BODY, _join_time)
+    token = new_secret(JOIN_PREFIX)
+    now = service.clock.now()
+    await service.store.add_join_token(secret_digest(token), now=now, expires_at=now + seconds)
+    log_event("join-token-made", expires_at=now + seconds)
+    return _json({"join_token": token, "expires_at": now + seconds}, 201)
+
+
+async def _join_time(body: bytes) -> int:
+    members = strictjson.parse_object(body)
+    seconds = members.get("expires_in")
+    if members.keys() != {"expires_in"} or type(seconds) is not int:
+        raise MalformedError('a join token needs {"expires_in": seconds}')
+    if not 0 < seconds <= _MAX_JOIN_TIME:
+        raise MalformedError(f"expires_in is 1 to {_MAX_JOIN_TIME} seconds")
+    return seconds
+
+
+@router.get(
+    "/nodes",
+    responses={
+        200: success("Enrolled nodes.", JSON),
+        **problems(*_GATE, ProblemKind.MALFORMED),
+    },
+    openapi_extra={
+        **described(admin=True),
+        "parameters": [
+            {"name": "after", "in": "query", "required": False, "schema": {"type": "string"}}
+        ],
+    },
+    response_class=Response,
+)
+async def list_nodes(request: Request) -> Response:
+    """List a page of nodes, those behind ``after``; ``next`` names where the next page begins."""
+    service = _service(request)
+    try:
+        after = bytes.fromhex(request.query_params.get("after", ""))
+    except ValueError as exc:
+        raise ProblemError(ProblemKind.MALFORMED, "after is not a node id in hex") from exc
+    nodes = await service.store.nodes(after=after, at_most=_PAGE)
+    page: dict[str, Any] = {
+        "nodes": [_node(node, await service.store.lineage(node.enrolment.node)) for node in nodes]
+    }
+    if len(nodes) == _PAGE:
+        page["next"] = nodes[-1].enrolment.node.hex()
+    return _json(page)
+
+
+@router.get(
+    "/nodes/{node}",
+    responses={
+        200: success("One node and its latest decisions.", JSON),
+        **problems(*_GATE, ProblemKind.NOT_FOUND, ProblemKind.UNKNOWN_NODE),
+    },
+    openapi_extra=described(identifiers=["node"], admin=True),
+    response_class=Response,
+)
+async def show_node(request: Request) -> Response:
+    """Return one node and its latest decisions."""
+    service = _service(request)
+    node = identifier(request, "node")
+    enrolled = await service.store.node(node)
+    if enrolled is None:
+        raise ProblemError(ProblemKind.UNKNOWN_NODE, "No node with this id is enrolled.")
+    recent = await service.store.decisions_of(node, at_most=_RECENT)
+    members = _node(enrolled, await service.store.lineage(node))
+    return _json({**members, "decisions": [_summary(decision) for decision in recent]})
+
+
+def _node(node: EnrolledNode, lineage: StoredLineage) -> dict[str, Any]:
+    record, prior = node.enrolment, lineage.prior
+    members: dict[str, Any] = {
+        "node": record.node.hex(),
+        "ek": record.ek_digest.hex(),
+        "ak_name": record.ak_name.hex(),
+        "enrolled_at": record.enrolled_at,
+        "generation": node.generation,
+        "reset_count_floor": record.reset_count_floor,
+        "endorsement": None,
+        "lineage": None,
+        "last_decision": None if lineage.decision is None else lineage.decision.hex(),
+    }
+    if record.endorsement is not None:
+        make = record.endorsement.identity
+        members["endorsement"] = {
+            "manufacturer": make.manufacturer,
+            "model": make.model,
+            "version": make.version,
+            "root": record.endorsement.root.hex(),
+        }
+    if prior is not None:
+        members["lineage"] = {
+            "root": prior.root.hex(),
+            "seq": prior.sequence,
+            "head": prior.head.hex(),
+            "expires_at": prior.expires_at,
+        }
+    return members
+
+
+def _summary(decision: StoredDecision) -> dict[str, Any]:
+    return {
+        "number": decision.number,
+        "decision": decision.digest.hex(),
+        "granted": decision.granted,
+        "time": decision.decided_at,
+    }
+
+
+@router.get(
+    "/decisions/{decision}",
+    responses={
+        200: success("One decision as recorded.", JSON),
+        **problems(*_GATE, ProblemKind.NOT_FOUND),
+    },
+    openapi_extra=described(identifiers=["decision"], admin=True),
+    response_class=Response,
+)
+async def show_decision(request: Request) -> Response:
+    """Return a recorded decision with all its findings."""
+    digest = identifier(request, "decision")
+    stored = await _service(request).store.decision(digest)
+    if stored is None:
+        raise ProblemError(ProblemKind.NOT_FOUND, "No decision of this digest is recorded.")
+    return _json(_decision(stored, DecisionRecord.parse(stored.record)))
+
+
+def _decision(stored: StoredDecision, record: DecisionRecord) -> dict[str, Any]:
+    return {
+        **_summary(stored),
+        "node": record.node.hex(),
+        "evidence": record.evidence.hex(),
+        "lineage": {
+            "root": record.lineage_root.hex(),
+            "seq": record.sequence,
+            "prev": None if record.lineage_previous is None else record.lineage_previous.hex(),
+        },
+        "policy": {
+            "id": record.policy_id,
+            "digest": record.policy_digest.hex(),
+            "epoch": record.policy_epoch,
+        },
+        "references": [digest.hex() for digest in record.references],
+        "findings": [finding.as_dict() for finding in record.findings],
+        "leases": [
+            {
+                "id": lease.lease_id.hex(),
+                "scope": list(lease.scope),
+                "audience": lease.audience,
+                "expires_at": lease.expires_at,
+            }
+            for lease in record.leases
+        ],
+        "claims": [digest.hex() for digest in stored.claims],
+        "code_version": record.code_version,
+    }
+
+
+@router.get(
+    "/bundle",
+    responses={200: success("The join bundle.", JSON), **problems(*_GATE)},
+    openapi_extra=described(admin=True),
+    response_class=Response,
+)
+async def show_bundle(request: Request) -> Response:
+    """Return what a node must know of this verifier."""
+    service = _service(request)
+    return _json(bundle_members(service.issuer.url, service.keys))

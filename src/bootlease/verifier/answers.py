@@ -1,0 +1,185 @@
+"""From an attestation result to everything that is stored and answered. No I/O.
+
+Order matters: the record first, its digest into the claims, the claims' digests into head and
+commit; the caller stores all of it in one transaction before it answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bootlease import __version__
+from bootlease.appraisal import AttestationResult, build_claims, prior_after, record_decision
+from bootlease.endorsement import TrustedRoots
+from bootlease.evidence import (
+    Challenge,
+    Evidence,
+    IssuedLease,
+    LeaseAnswer,
+    TokenEncoding,
+    VerifiedEvidence,
+)
+from bootlease.ledger import DecisionRecord
+from bootlease.lineage import head_after
+from bootlease.ports import DecisionCommit, EnrolledNode, StoredAnswer, StoredLineage
+from bootlease.token import ExecutionClaims, Signer, VerifierID, sign_cwt, sign_jwt
+from bootlease.verifier.problems import (
+    ProblemError,
+    ProblemKind,
+    encode_problem,
+    problem_members,
+)
+
+VERIFIER_ID: Final = VerifierID("bootlease", __version__)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one decision is about, as it stood when it was appraised.
+
+    Attributes:
+        node: The node's record.
+        lineage: Where its lineage stands.
+        challenge: The challenge answered.
+        evidence: The evidence as presented.
+        document: Its bytes.
+        verified: The evidence as verified.
+        roots: Trusted roots.
+        now: Seconds since the epoch.
+    """
+
+    node: EnrolledNode
+    lineage: StoredLineage
+    challenge: Challenge
+    evidence: Evidence
+    document: bytes
+    verified: VerifiedEvidence
+    roots: TrustedRoots
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs, and under which name.
+
+    Attributes:
+        url: ``iss`` of every token.
+        signer: The token key.
+    """
+
+    url: str
+    signer: Signer
+
+
+def record_of(case: Case, result: AttestationResult, lease_ids: list[bytes]) -> DecisionRecord:
+    """Return the record of the decision."""
+    return record_decision(
+        result,
+        challenge=case.challenge,
+        prior=case.lineage.prior,
+        enrolment=case.node.enrolment,
+        roots=case.roots,
+        lease_ids=lease_ids,
+        code_version=__version__,
+        previous=case.lineage.decision,
+        now=case.now,
+    )
+
+
+def grant(
+    case: Case,
+    result: AttestationResult,
+    issuer: Issuer,
+    lease_ids: list[bytes],
+    next_challenge: Challenge,
+) -> DecisionCommit:
+    """Return what a grant stores, its signed tokens among it.
+
+    Args:
+        case: What was decided about.
+        result: The grant.
+        issuer: Signs.
+        lease_ids: A fresh id of 16 bytes for each lease granted.
+        next_challenge: Rides in the answer.
+    """
+    record = record_of(case, result, lease_ids)
+    claims = [
+        build_claims(
+            result,
+            lease,
+            lease_id=lease_id,
+            decision=record.digest,
+            issuer=issuer.url,
+            verifier=VERIFIER_ID,
+            now=case.now,
+        )
+        for lease_id, lease in zip(lease_ids, result.leases, strict=True)
+    ]
+    digests = tuple(each.digest for each in claims)
+    head = head_after(digests)
+    answer = LeaseAnswer(
+        decision=record.digest,
+        head=head,
+        sequence=result.lineage.sequence,
+        life=result.expires_at - case.challenge.issued_at,
+        expires_in=result.expires_at - case.now,
+        leases=tuple(
+            _issue(each, lease.encoding, issuer.signer)
+            for each, lease in zip(claims, result.leases, strict=True)
+        ),
+        challenge=next_challenge,
+    )
+    commit = _commit(case, result, record, StoredAnswer(granted=True, body=answer.encode()))
+    return replace(
+        commit,
+        lineage=prior_after(result, head, dict(case.verified.log_digests)),
+        claims=digests,
+        answer_expires_at=result.expires_at,
+        next_challenge=next_challenge,
+    )
+
+
+def refuse(case: Case, result: AttestationResult) -> DecisionCommit:
+    """Return what a refusal stores: it ends the lineage."""
+    record = record_of(case, result, [])
+    problem = ProblemError(
+        ProblemKind.REFUSED,
+        "The node's evidence was appraised and refused; its leases are not renewed.",
+        findings=result.findings,
+        decision=record.digest,
+    )
+    body = encode_problem(problem_members(problem))
+    return _commit(case, result, record, StoredAnswer(granted=False, body=body))
+
+
+def _commit(
+    case: Case, result: AttestationResult, record: DecisionRecord, answer: StoredAnswer
+) -> DecisionCommit:
+    evidence = case.evidence
+    return DecisionCommit(
+        node=result.node,
+        generation=case.node.generation,
+        nonce=case.challenge.nonce,
+        lineage_version=case.lineage.version,
+        lineage=None,
+        reset_count=result.clock_info.reset_count,
+        digest=record.digest,
+        record=record.encoded,
+        claims=(),
+        evidence=evidence.digest,
+        document=replace(evidence, logs={}).encode() if evidence.logs else case.document,
+        logs={evidence.binding.logs[kind]: log for kind, log in evidence.logs.items()},
+        answer=answer,
+        answer_expires_at=case.challenge.expires_at,
+        next_challenge=None,
+        now=case.now,
+    )
+
+
+def _issue(claims: ExecutionClaims, encoding: TokenEncoding, signer: Signer) -> IssuedLease:
+    if encoding is TokenEncoding.CWT:
+        token = sign_cwt(claims, signer)
+    else:
+        token = sign_jwt(claims, signer).encode("ascii")
+    return IssuedLease(claims.lease_id, encoding, token, claims.digest, claims.expires_at)

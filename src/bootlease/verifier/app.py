@@ -1,0 +1,140 @@
+"""The verifier over HTTP: routes, errors as problem documents, headers.
+
+Specifications: RFC 9110 (HTTP), RFC 9457 (problem details), OpenAPI 3.1.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bootlease import __version__
+from bootlease.errors import MalformedError
+from bootlease.ports import StoreBusyError, StoreUnavailableError
+from bootlease.verifier import admin_routes, node_routes, public_routes
+from bootlease.verifier.bodies import Places
+from bootlease.verifier.contract import complete
+from bootlease.verifier.events import log_event
+from bootlease.verifier.problems import (
+    MEDIA_TYPE,
+    ProblemError,
+    ProblemKind,
+    encode_problem,
+    problem_members,
+)
+from bootlease.verifier.service import Service
+
+_CLOSES: Final = frozenset({ProblemKind.TOO_LARGE, ProblemKind.TIMEOUT, ProblemKind.MEDIA})
+"""After these the rest of the body may still come: the connection is not used again."""
+_MAX_DETAIL: Final = 500
+_ROUTING: Final = {404: ProblemKind.NOT_FOUND, 405: ProblemKind.METHOD}
+
+
+def build_app(service: Service) -> FastAPI:
+    """Return the ASGI application of a verifier."""
+    app = FastAPI(
+        title="bootlease verifier",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # Nothing of a request leaves this process because a variable of its environment says so.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.service = service
+    app.state.places = Places(service.limits.large_places)
+    for router in (node_routes.router, admin_routes.router, public_routes.router):
+        app.include_router(router)
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(MalformedError, _on_malformed)
+    app.add_exception_handler(StoreBusyError, _on_busy)
+    app.add_exception_handler(StoreUnavailableError, _on_unavailable)
+    app.add_exception_handler(HTTPException, _on_routing)
+    app.add_exception_handler(Exception, _on_defect)
+    app.add_middleware(_Headers)
+    build = app.openapi
+    app.openapi = lambda: complete(build())  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+class _Headers:
+    """Gives every answer its request id and the headers that all of them carry."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        scope["state"]["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _answer(request: Request, error: ProblemError) -> Response:
+    members: dict[str, Any] = problem_members(error)
+    members["request"] = request.scope.get("state", {}).get("request_id", "")
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    if error.kind is ProblemKind.UNAUTHORIZED:
+        headers["www-authenticate"] = 'Bearer realm="bootlease"'
+    if error.kind in _CLOSES:
+        headers["connection"] = "close"
+    return Response(
+        encode_problem(members), error.kind.status, media_type=MEDIA_TYPE, headers=headers
+    )
+
+
+async def _on_problem(request: Request, exc: Exception) -> Response:
+    if not isinstance(exc, ProblemError):
+        raise exc
+    return _answer(request, exc)
+
+
+async def _on_malformed(request: Request, exc: Exception) -> Response:
+    return _answer(request, ProblemError(ProblemKind.MALFORMED, str(exc)[:_MAX_DETAIL]))
+
+
+async def _on_busy(request: Request, exc: Exception) -> Response:
+    return _answer(request, ProblemError(ProblemKind.BUSY, f"{exc}.", retry_after=1))
+
+
+async def _on_unavailable(request: Request, exc: Exception) -> Response:
+    # The cause may name files: it is for the log.
+    log_event("store-unavailable", reason=str(exc))
+    return _answer(
+        request,
+        ProblemError(
+            ProblemKind.UNAVAILABLE, "The verifier cannot reach its store.", retry_after=2
+        ),
+    )
+
+
+async def _on_routing(request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 404
+    kind = _ROUTING.get(status, ProblemKind.MALFORMED)
+    answer = _answer(request, ProblemError(kind, "See /openapi.json for what there is."))
+    if isinstance(exc, HTTPException) and exc.headers:
+        answer.headers.update(exc.headers)
+    return answer
+
+
+async def _on_defect(request: Request, _: Exception) -> Response:
+    # The traceback goes to the log, by the server; the client learns nothing of it.
+    return _answer(request, ProblemError(ProblemKind.DEFECT, "The verifier failed; see its log."))

@@ -1,0 +1,207 @@
+"""The verifier's folder: its database, its signing key, its settings, and the lock on them.
+
+    verifier.json     {"schema": 1, "issuer": "https://…"}
+    verifier.db       the store
+    signing-key.pem   PKCS #8, mode 0600
+    lock              held while a verifier serves
+
+Nothing outside this folder is needed to run, and nothing in it may be read by others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bootlease.errors import MalformedError, TransportError
+from bootlease.token import PrivateKeySigner, strictjson
+
+SETTINGS: Final = "verifier.json"
+DATABASE: Final = "verifier.db"
+SIGNING_KEY: Final = "signing-key.pem"
+LOCK: Final = "lock"
+
+_SCHEMA: Final = 1
+_PRIVATE_FILE: Final = 0o600
+_PRIVATE_FOLDER: Final = 0o700
+_MAX_SETTINGS: Final = 64 * 1024
+_MAX_ISSUER: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``init`` fixed for good.
+
+    Attributes:
+        issuer: The verifier's URL as every token's ``iss`` has it.
+    """
+
+    issuer: str
+
+
+def check_issuer(issuer: str) -> str:
+    """Return ``issuer`` if it can be one.
+
+    Raises:
+        MalformedError: It is no http or https URL in the form that tokens carry.
+    """
+    try:
+        parts = urlsplit(issuer)
+        port = parts.port
+    except ValueError as exc:
+        raise MalformedError(f"issuer {issuer!r:.80} is not a URL") from exc
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or parts.username is not None
+        or port == 0
+        or issuer.endswith("/")
+        or not issuer.isascii()
+        or not issuer.isprintable()
+        or " " in issuer
+        or len(issuer) > _MAX_ISSUER
+    ):
+        raise MalformedError(
+            f"issuer {issuer!r:.80} must be an http or https URL without a final slash, such as"
+            " https://verifier.example:8443"
+        )
+    return issuer
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Make a file that only its owner can read, durable before this returns.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Make the folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write ``verifier.json``: the last file that ``init`` makes."""
+    text = json.dumps({"schema": _SCHEMA, "issuer": settings.issuer}, indent=2) + "\n"
+    write_private(folder / SETTINGS, text.encode())
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read ``verifier.json``.
+
+    Raises:
+        TransportError: The folder has none.
+        MalformedError: It is damaged or of another version.
+    """
+    path = folder / SETTINGS
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_SETTINGS + 1)
+    except FileNotFoundError as exc:
+        raise TransportError(
+            f"{folder} holds no verifier; make one with: bootlease verifier init --data {folder}"
+        ) from exc
+    except OSError as exc:
+        raise TransportError(f"{path}: {exc.strerror}") from exc
+    if len(data) > _MAX_SETTINGS:
+        raise MalformedError(f"{path} is too long")
+    members = strictjson.parse_object(data)
+    if members.keys() != {"schema", "issuer"} or members["schema"] != _SCHEMA:
+        raise MalformedError(f"{path} is not of schema {_SCHEMA}")
+    if type(members["issuer"]) is not str:
+        raise MalformedError(f"{path} names no issuer")
+    return Settings(check_issuer(members["issuer"]))
+
+
+def make_signing_key(folder: Path) -> None:
+    """Generate the token key, P-256, and store it with mode 0600."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_private(
+        folder / SIGNING_KEY,
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def load_signing_key(folder: Path) -> PrivateKeySigner:
+    """Load the token key.
+
+    Raises:
+        TransportError: It cannot be read, or others can read it too.
+        MalformedError: It is not a P-256 key.
+    """
+    path = folder / SIGNING_KEY
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        raise TransportError(f"{path}: {exc.strerror}") from exc
+    with os.fdopen(descriptor, "rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        data = file.read(_MAX_SETTINGS)
+    if mode & ~_PRIVATE_FILE:
+        raise TransportError(
+            f"{path} has mode {mode:04o}: others may have read it; expected at most 0600"
+        )
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+    except (ValueError, TypeError) as exc:
+        raise MalformedError(f"{path} is not a PEM private key") from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise MalformedError(f"{path} is not an EC key")
+    try:
+        return PrivateKeySigner(key)
+    except ValueError as exc:
+        raise MalformedError(f"{path}: {exc}") from exc
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the folder for one serving process; the kernel lets go when it dies.
+
+    Raises:
+        TransportError: Another process serves it.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE)
+    except OSError as exc:
+        raise TransportError(f"{folder / LOCK}: {exc.strerror}") from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(descriptor)
+        raise TransportError(f"another verifier serves {folder}") from exc
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that only its owner can enter."""
+    path.mkdir(mode=_PRIVATE_FOLDER, parents=True)

@@ -1,0 +1,335 @@
+"""Challenges and leases: from evidence to an answer that is durable before it is given.
+
+Specification: design section 4, steps 2 to 5; docs/protocol.md, "Lease". The order, labelled in
+the code:
+
+1. evidence decided on before gets its stored answer;
+2. the challenge: known, this node's, unspent, in time;
+3. the AK signed the evidence, whole, for this challenge. Until here nothing is recorded and
+   nothing is consumed, so that nobody can end another node's lease with garbage in its name;
+4. the log, where only its digest came;
+5. appraisal;
+6. record, claims, signatures;
+7. one transaction: challenge spent, decision, head, answer, next challenge. Where it finds that
+   something moved since it was appraised, everything is done again from 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from bootlease.appraisal import (
+    AppraisalCache,
+    BootLog,
+    appraise,
+    boot_log_of,
+    read_boot_log,
+    verdict_known,
+)
+from bootlease.errors import VerificationError
+from bootlease.evidence import (
+    Challenge,
+    Evidence,
+    VerifiedEvidence,
+    parse_evidence,
+    verify_evidence,
+)
+from bootlease.model import Finding, HashAlg
+from bootlease.policy import Policy
+from bootlease.ports import (
+    Clock,
+    CommitOutcome,
+    DecisionCommit,
+    EnrolledNode,
+    Store,
+    StoredAnswer,
+)
+from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
+from bootlease.verifier.answers import Case, Issuer, grant, refuse
+from bootlease.verifier.limits import Limits
+from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.registry import Registry, Snapshot
+
+T = TypeVar("T")
+
+TCG_LOG: Final = "tcg"
+_NONCE_BYTES: Final = 32
+_LEASE_ID_BYTES: Final = 16
+_TRIES: Final = 4
+_ASIDE: Final = 256 * 1024
+"""Longer documents are parsed, hashed and replayed on another thread: the loop serves renewals."""
+_REMEMBERED_LOGS: Final = 256
+_LogKey = tuple[bytes, tuple[HashAlg, ...]]
+
+_SPENT: Final = Finding(
+    "challenge.spent", "The challenge was answered before, by other evidence; ask for a new one."
+)
+_EXPIRED: Final = Finding(
+    "challenge.expired", "The challenge has expired; ask for a new one and quote again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a lease request came to.
+
+    Attributes:
+        answer: What to answer.
+        commit: The decision made now; None where the answer is an earlier one's.
+        findings: All findings of the decision made now.
+    """
+
+    answer: StoredAnswer
+    commit: DecisionCommit | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class Leasing:
+    """Sets challenges and answers evidence.
+
+    Args:
+        store: Where everything is kept.
+        registry: The operator's decisions.
+        issuer: Signs tokens.
+        clock: Tells the time.
+        limits: Bounds.
+    """
+
+    def __init__(
+        self, store: Store, registry: Registry, issuer: Issuer, clock: Clock, limits: Limits
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._issuer = issuer
+        self._clock = clock
+        self._limits = limits
+        self._verdicts = AppraisalCache(lock=threading.Lock())
+        self._logs: OrderedDict[_LogKey, BootLog] = OrderedDict()
+
+    async def challenge(self, node: bytes) -> Challenge:
+        """Set a challenge for a node.
+
+        Raises:
+            ProblemError: The node is not enrolled, or has too many live challenges.
+        """
+        now = self._clock.now()
+        await self._node(node)
+        challenge = new_challenge(node, self._registry.now.policy.policy, now)
+        if not await self._store.add_challenge(
+            challenge, now=now, at_most=self._limits.live_challenges
+        ):
+            raise ProblemError(
+                ProblemKind.BUSY_CLIENT,
+                "The node has as many unanswered challenges as it may have.",
+                retry_after=max(1, (challenge.expires_at - now) // 8),
+            )
+        return challenge
+
+    async def lease(self, node: bytes, body: bytes) -> Decided:
+        """Decide about evidence.
+
+        Raises:
+            MalformedError: The evidence or a structure in it does not parse.
+            VerificationError: It does not verify; nothing was recorded or consumed.
+            ProblemError: It cannot be decided about; nothing was recorded or consumed.
+        """
+        # 1. A lost answer is no second use: the same bytes get the same answer.
+        large = len(body) > _ASIDE
+        digest = await _run(large, lambda: hashlib.sha256(body).digest())
+        answered = await self._store.answer(node, digest, now=self._clock.now())
+        if answered is not None:
+            return Decided(answered)
+        if _core_size(body) > self._limits.evidence_core:
+            raise ProblemError(
+                ProblemKind.TOO_LARGE,
+                f"Evidence without its logs has at most {self._limits.evidence_core} bytes.",
+            )
+        evidence = await _run(large, lambda: parse_evidence(body))
+        for _ in range(_TRIES):
+            decided = await self._decide(node, evidence, body, large=large)
+            if decided is not None:
+                return decided
+        raise ProblemError(
+            ProblemKind.BUSY, "The node's state keeps changing; try again.", retry_after=1
+        )
+
+    async def _decide(
+        self, node: bytes, evidence: Evidence, body: bytes, *, large: bool
+    ) -> Decided | None:
+        now = self._clock.now()
+        snapshot = self._registry.now
+        enrolled = await self._node(node)
+        # 2.
+        challenge = await self._challenge(evidence, node, now)
+        # 3.
+        key = _attestation_key(enrolled.enrolment.ak_public)
+        verified = await _run(large, lambda: verify_evidence(evidence, challenge, key, now=now))
+        # 4.
+        lineage = await self._store.lineage(node)
+        log = await self._log(verified, snapshot, now, large=large)
+        # 5. The cache is this thread's own; a log too large for it is judged aside without it.
+        case = Case(enrolled, lineage, challenge, evidence, body, verified, snapshot.roots, now)
+        result = await _run(
+            large,
+            lambda: appraise(
+                verified,
+                log,
+                challenge=challenge,
+                prior=lineage.prior,
+                enrolment=enrolled.enrolment,
+                roots=snapshot.roots,
+                references=snapshot.accepted,
+                policy=snapshot.policy,
+                now=now,
+                cache=None if large else self._verdicts,
+            ),
+        )
+        # 6.
+        if result.accepted:
+            lease_ids = [secrets.token_bytes(_LEASE_ID_BYTES) for _ in result.leases]
+            following = new_challenge(node, snapshot.policy.policy, now)
+            commit = grant(case, result, self._issuer, lease_ids, following)
+        else:
+            commit = refuse(case, result)
+        # 7.
+        outcome = await self._store.commit_decision(commit)
+        if outcome is CommitOutcome.COMMITTED:
+            return Decided(commit.answer, commit, result.findings)
+        return await self._not_committed(outcome, commit)
+
+    async def _not_committed(
+        self, outcome: CommitOutcome, commit: DecisionCommit
+    ) -> Decided | None:
+        if outcome is CommitOutcome.ANSWERED:
+            answer = await self._store.answer(commit.node, commit.evidence, now=commit.now)
+            if answer is not None:
+                return Decided(answer)
+        if outcome in {CommitOutcome.SPENT, CommitOutcome.ANSWERED}:
+            raise _spent()
+        if outcome is CommitOutcome.EXPIRED:
+            raise VerificationError(_EXPIRED)
+        return None
+
+    async def _node(self, node: bytes) -> EnrolledNode:
+        enrolled = await self._store.node(node)
+        if enrolled is None:
+            raise ProblemError(
+                ProblemKind.UNKNOWN_NODE,
+                "No node with this id is enrolled.",
+                findings=[Finding("node.unknown", "No node with this id is enrolled here.")],
+            )
+        return enrolled
+
+    async def _challenge(self, evidence: Evidence, node: bytes, now: int) -> Challenge:
+        stored = await self._store.challenge(evidence.binding.nonce)
+        if stored is None:
+            raise VerificationError(
+                Finding(
+                    "challenge.unknown",
+                    "The verifier set no such challenge, or it expired long ago.",
+                )
+            )
+        challenge = stored.challenge
+        if challenge.node != node:
+            raise VerificationError(
+                Finding("challenge.node.mismatch", "The challenge was set for another node.")
+            )
+        if stored.spent_at is not None:
+            raise _spent()
+        if now >= challenge.expires_at:
+            raise VerificationError(_EXPIRED)
+        return challenge
+
+    async def _log(
+        self, verified: VerifiedEvidence, snapshot: Snapshot, now: int, *, large: bool
+    ) -> BootLog | None:
+        digest = verified.log_digests.get(TCG_LOG)
+        if digest is None:
+            return None
+        banks = snapshot.policy.policy.quote.banks
+        if large:
+            return await asyncio.to_thread(boot_log_of, verified, banks)
+        if verdict_known(self._verdicts, verified, snapshot.accepted, snapshot.policy, now=now):
+            return None
+        known = self._logs.get((digest, banks))
+        if known is not None:
+            self._logs.move_to_end((digest, banks))
+            return known
+        log = boot_log_of(verified, banks)
+        return await self._stored_log(digest, banks) if log is None else self._remember(log, banks)
+
+    async def _stored_log(self, digest: bytes, banks: tuple[HashAlg, ...]) -> BootLog:
+        data = await self._store.log(digest)
+        if data is None:
+            raise ProblemError(
+                ProblemKind.LOG_WANTED,
+                "The log that the evidence names is not at hand; send it in full.",
+                findings=[
+                    Finding(
+                        "eventlog.unavailable",
+                        "The event log that the evidence names is not at hand; send it in full.",
+                        seen=digest.hex(),
+                    )
+                ],
+            )
+        if len(data) > _ASIDE:
+            return await asyncio.to_thread(read_boot_log, data, banks)
+        return self._remember(read_boot_log(data, banks), banks)
+
+    def _remember(self, log: BootLog, banks: tuple[HashAlg, ...]) -> BootLog:
+        self._logs[log.digest, banks] = log
+        if len(self._logs) > _REMEMBERED_LOGS:
+            self._logs.popitem(last=False)
+        return log
+
+
+def new_challenge(node: bytes, policy: Policy, now: int) -> Challenge:
+    """Return a fresh challenge."""
+    return Challenge(
+        nonce=secrets.token_bytes(_NONCE_BYTES),
+        node=node,
+        issued_at=now,
+        expires_at=now + policy.lease.life,
+        pcrs=policy.quote.selection,
+    )
+
+
+def _spent() -> ProblemError:
+    return ProblemError(ProblemKind.SPENT, _SPENT.message, findings=[_SPENT])
+
+
+@functools.lru_cache(maxsize=16_384)
+def _attestation_key(ak_public: bytes) -> AttestationKey:
+    # Loading a point costs as much as verifying with it; a node's AK hardly ever changes.
+    return accept_attestation_key(parse_public(ak_public))
+
+
+async def _run(large: bool, work: Callable[[], T]) -> T:  # noqa: FBT001 - how, not what
+    """Do ``work`` here, or on another thread where it may take long."""
+    return await asyncio.to_thread(work) if large else work()
+
+
+_LOG_PREFIX: Final = b"\xa7\x61v\x01\x64logs\xa1\x63tcg"
+"""How every evidence document with a log begins: deterministic CBOR leaves no other way."""
+
+
+def _core_size(body: bytes) -> int:
+    """Return how much of ``body`` is not the log.
+
+    The parser's work and memory grow with the number of items, and ten megabytes can be ten
+    million of them; inside a byte string there are none.
+    """
+    start = len(_LOG_PREFIX)
+    if not body.startswith(_LOG_PREFIX) or len(body) <= start:
+        return len(body)
+    size = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}.get(body[start], 0)
+    log = int.from_bytes(body[start + 1 : start + 1 + size], "big")
+    return len(body) - min(log, len(body))

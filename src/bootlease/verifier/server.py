@@ -1,0 +1,284 @@
+"""Running the verifier: address, TLS, signals, housekeeping.
+
+Off loopback the verifier speaks TLS or does not start: without it nobody can read or change
+evidence and tokens unnoticed, but anybody could keep a node from its lease, and admin credentials
+would travel in the clear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import signal
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from bootlease.errors import MalformedError, TransportError
+from bootlease.ports import Store, StoreBusyError, StoreUnavailableError
+from bootlease.token import Signer
+from bootlease.verifier.app import build_app
+from bootlease.verifier.datadir import DATABASE, exclusive, load_signing_key, read_settings
+from bootlease.verifier.events import log_event, log_to_stderr
+from bootlease.verifier.http_protocol import MAX_HEADERS, DeadlineH11Protocol
+from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
+from bootlease.verifier.service import Service, build_service
+
+OpenStore = Callable[[Path], Store]
+"""Opens, and makes or migrates as needed, the store in a file."""
+
+_HOUSEKEEPING: Final = 15
+_GRACE: Final = 5
+_BACKLOG: Final = 2048
+_MAX_PORT: Final = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen.
+
+    Attributes:
+        host: IP address or name; empty for a Unix socket.
+        port: TCP port, 0 for any free one.
+        path: Unix socket, or None.
+    """
+
+    host: str
+    port: int
+    path: Path | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Nobody outside this machine reaches it."""
+        if self.path is not None or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_listen(text: str) -> Listen:
+    """Parse ``HOST:PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
+
+    Raises:
+        MalformedError: None of them.
+    """
+    if text.startswith("unix:"):
+        if not text[5:]:
+            raise MalformedError("--listen unix:PATH needs a path")
+        return Listen("", 0, Path(text[5:]))
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or len(port) > 5:  # noqa: PLR2004 - digits of a port
+        raise MalformedError(f"--listen {text!r} is not HOST:PORT, [IPV6]:PORT or unix:PATH")
+    if int(port) > _MAX_PORT:
+        raise MalformedError(f"--listen {text!r}: there is no port {port}")
+    return Listen(host, int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How to serve.
+
+    Attributes:
+        data: The verifier's folder.
+        listen: Where.
+        tls_cert: PEM certificate chain, or None for plain HTTP.
+        tls_key: Its PEM private key.
+        unsafe_plain_http: Serve plain HTTP off loopback all the same.
+        limits: Bounds.
+    """
+
+    data: Path
+    listen: Listen
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    unsafe_plain_http: bool = False
+    limits: Limits = DEFAULT_LIMITS
+
+
+def serve(options: ServeOptions, open_store: OpenStore) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        options: How.
+        open_store: Opens the store in the verifier's folder.
+
+    Raises:
+        TransportError: The folder, the address or the certificate cannot be used.
+        MalformedError: Something in the folder is damaged.
+    """
+    _demand_tls(options)
+    settings = read_settings(options.data)
+    signer = load_signing_key(options.data)
+    log_to_stderr()
+    with exclusive(options.data), _bound(options.listen) as listening:
+        store = open_store(options.data / DATABASE)
+        try:
+            asyncio.run(_serve(options, listening, store, settings.issuer, signer))
+        finally:
+            store.close()
+
+
+def _demand_tls(options: ServeOptions) -> None:
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise MalformedError("--tls-cert and --tls-key go together")
+    if options.tls_cert is None and not options.listen.loopback and not options.unsafe_plain_http:
+        raise MalformedError(
+            f"refusing to serve plain HTTP on {options.listen.host}, which other machines reach:"
+            " give --tls-cert and --tls-key, or --unsafe-plain-http to serve it all the same"
+        )
+    if options.tls_cert is not None and options.tls_key is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                options.tls_cert, options.tls_key
+            )
+        except ssl.SSLError as exc:
+            raise MalformedError(
+                f"TLS certificate {options.tls_cert} and key {options.tls_key}: {exc.reason}"
+            ) from exc
+
+
+@contextlib.contextmanager
+def _bound(listen: Listen) -> Iterator[socket.socket]:
+    try:
+        listening = _unix_socket(listen.path) if listen.path is not None else _tcp_socket(listen)
+    except OSError as exc:
+        where = listen.path or f"{listen.host}:{listen.port}"
+        reason = "it is in use" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
+        raise TransportError(f"cannot listen on {where}: {reason}") from exc
+    try:
+        yield listening
+    finally:
+        listening.close()
+        if listen.path is not None:
+            listen.path.unlink(missing_ok=True)
+
+
+def _tcp_socket(listen: Listen) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    # The data folder's lock says that no verifier of this folder runs; a socket that is left over
+    # belongs to a killed one, if nobody answers on it.
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise OSError(errno.EADDRINUSE, "it is in use")
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling, which would end the process by the signal."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
+
+
+async def _serve(
+    options: ServeOptions, listening: socket.socket, store: Store, issuer: str, signer: Signer
+) -> None:
+    limits = options.limits
+    service = await build_service(store, signer, issuer, limits=limits)
+    config = uvicorn.Config(
+        build_app(service),
+        http=DeadlineH11Protocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=options.tls_key,
+        limit_concurrency=limits.connections,
+        backlog=_BACKLOG,
+        timeout_keep_alive=limits.keep_alive,
+        timeout_graceful_shutdown=_GRACE,
+        h11_max_incomplete_event_size=MAX_HEADERS,
+    )
+    server = _Server(config, lambda: _announce(_url(options, listening)))
+    housekeeping = asyncio.create_task(_keep_house(service))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        housekeeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await housekeeping
+        _summarise(service)
+
+
+def _url(options: ServeOptions, listening: socket.socket) -> str:
+    if options.listen.path is not None:
+        return f"unix:{options.listen.path}"
+    host, port = listening.getsockname()[:2]
+    scheme = "http" if options.tls_cert is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _announce(url: str) -> None:
+    sys.stderr.write(f"bootlease verifier: listening on {url}\n")
+    sys.stderr.flush()
+
+
+async def _keep_house(service: Service) -> None:
+    while True:
+        await asyncio.sleep(_HOUSEKEEPING)
+        try:
+            await service.store.sweep(now=service.clock.now())
+        except (StoreBusyError, StoreUnavailableError) as exc:
+            log_event("sweep-failed", reason=str(exc))
+        _summarise(service)
+
+
+def _summarise(service: Service) -> None:
+    if service.counts:
+        log_event("summary", counts=dict(service.counts))
+        service.counts.clear()

@@ -1,0 +1,107 @@
+"""Everything a running verifier consists of, put together; nothing here knows of HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from bootlease.ports import Clock, Store
+from bootlease.token import KeySet, Signer, VerificationKey
+from bootlease.verifier.answers import Issuer
+from bootlease.verifier.enrolling import Enrolling
+from bootlease.verifier.leasing import Leasing
+from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
+from bootlease.verifier.rates import RateCounter
+from bootlease.verifier.registry import Registry, load_snapshot
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> int:
+        """Return seconds since the epoch."""
+        return int(time.time())
+
+    def boottime(self) -> float:
+        """Return seconds since boot, time asleep included."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Throttle:
+    """The rates of strangers.
+
+    Evidence that does not verify is counted for each client *and node*, so that nobody uses up
+    the patience that another client has with its own node.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        keys = limits.tracked_clients
+        self.challenges = RateCounter(limits.challenges, keys)
+        self.challenges_per_client = RateCounter(limits.challenges_per_client, keys)
+        self.failures = RateCounter(limits.failures, keys)
+        self.failures_per_client = RateCounter(limits.failures_per_client, keys)
+        self.enrolments = RateCounter(limits.enrolments, keys)
+        self.logins = RateCounter(limits.logins, keys)
+
+
+@dataclass(slots=True)
+class Service:
+    """A verifier.
+
+    Attributes:
+        issuer: Its name and key.
+        keys: What it publishes for its tokens.
+        store: What it remembers.
+        registry: What its operator decided.
+        enrolling: Lets nodes in.
+        leasing: Sets challenges and answers evidence.
+        clock: Tells the time.
+        limits: Bounds.
+        throttle: Rates.
+        counts: What happened since the last summary, by name.
+    """
+
+    issuer: Issuer
+    keys: KeySet
+    store: Store
+    registry: Registry
+    enrolling: Enrolling
+    leasing: Leasing
+    clock: Clock
+    limits: Limits
+    throttle: Throttle
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+async def build_service(
+    store: Store,
+    signer: Signer,
+    issuer: str,
+    *,
+    clock: Clock | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Service:
+    """Put a verifier together.
+
+    Args:
+        store: An open store.
+        signer: The token key.
+        issuer: The verifier's URL.
+        clock: Tells the time; the system's by default.
+        limits: Bounds.
+    """
+    ticking = clock or SystemClock()
+    registry = Registry(store, ticking, await load_snapshot(store))
+    who = Issuer(issuer, signer)
+    return Service(
+        issuer=who,
+        keys=KeySet((VerificationKey(signer.public),)),
+        store=store,
+        registry=registry,
+        enrolling=Enrolling(store, registry, ticking, limits),
+        leasing=Leasing(store, registry, who, ticking, limits),
+        clock=ticking,
+        limits=limits,
+        throttle=Throttle(limits),
+    )

@@ -1,0 +1,371 @@
+"""The service without HTTP: time, conflicts, and what a defect gives away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from bootlease.errors import MalformedError, VerificationError
+from bootlease.eventlog import parse_event_log, replay
+from bootlease.evidence import (
+    Activation,
+    Binding,
+    Challenge,
+    EnrolmentRequest,
+    Evidence,
+    LeaseAnswer,
+    confirmation_digest,
+    log_digest,
+    scope_digest,
+)
+from bootlease.evidence.binding import qualifying_data
+from bootlease.evidence.enrolment import node_id
+from bootlease.model import HashAlg
+from bootlease.ports import CommitOutcome, DecisionCommit, StoreUnavailableError
+from bootlease.reference import DEFAULT_PCRS, learn, serialise_reference
+from bootlease.store import SQLStore
+from bootlease.testing.boot import simulate_boot
+from bootlease.testing.examples import grub_description
+from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.scene import POLICY, REFERENCE, default_lease
+from bootlease.testing.simulated_node import SimulatedNode
+from bootlease.token import PrivateKeySigner
+from bootlease.verifier import admin_routes, node_routes, public_routes
+from bootlease.verifier.app import build_app
+from bootlease.verifier.leasing import Decided
+from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.service import Service, build_service
+
+LIFE = 120
+
+
+@dataclass
+class StoppedClock:
+    """A clock that a test moves."""
+
+    time: int
+
+    def now(self) -> int:
+        """The time set."""
+        return self.time
+
+    def boottime(self) -> float:
+        """The same."""
+        return float(self.time)
+
+
+@dataclass
+class World:
+    """A verifier, a clock and a node."""
+
+    service: Service
+    clock: StoppedClock
+    device: SimulatedNode
+    store: SQLStore
+
+    @property
+    def node(self) -> bytes:
+        """Node id."""
+        return node_id(self.device.ek_public())
+
+    async def enrol(self) -> None:
+        """Enrol the node."""
+        request = EnrolmentRequest(
+            self.device.ek_public(), self.device.ak_public(), tuple(self.device.ek_chain())
+        )
+        offer = await self.service.enrolling.begin(request.encode())
+        secret = self.device.activate_credential(offer.id_object, offer.encrypted_secret)
+        await self.service.enrolling.finish(offer.enrolment, Activation(secret).encode())
+
+    def attest(self, challenge: Challenge, head: bytes | None = None) -> bytes:
+        """Make evidence, in full where it begins a lineage."""
+        leases = (default_lease(),)
+        log = self.device.event_log
+        binding = Binding(
+            challenge.nonce,
+            head,
+            scope_digest(leases),
+            confirmation_digest(leases),
+            {"tcg": log_digest(log)},
+        )
+        encoded = binding.encode()
+        state = self.device.quote(qualifying_data(encoded), challenge.pcrs)
+        logs = {"tcg": log} if head is None else {}
+        return Evidence(
+            binding, encoded, leases, state.attest, state.signature, state.pcrs, logs
+        ).encode()
+
+    async def lease(self, challenge: Challenge, head: bytes | None = None) -> Decided:
+        """Attest and present."""
+        return await self.service.leasing.lease(self.node, self.attest(challenge, head))
+
+
+@pytest.fixture
+def world(tmp_path: Path, local_ca: LocalCA) -> Iterator[World]:
+    """A verifier with one enrolled node."""
+    store = SQLStore.open(tmp_path / "verifier.db")
+    boot = simulate_boot(grub_description())
+    start = int(local_ca.root.not_valid_before_utc.timestamp()) + 2 * 86_400
+    clock = StoppedClock(start)
+    learned = learn(
+        replay(parse_event_log(boot.event_log)),
+        None,
+        name=REFERENCE,
+        version="1",
+        bank=HashAlg.SHA256,
+        pcrs=DEFAULT_PCRS,
+        match_events=(),
+    )
+
+    async def build() -> World:
+        signer = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
+        service = await build_service(store, signer, "https://v.example", clock=clock)
+        await service.registry.add_roots(local_ca.roots_pem)
+        await service.registry.register_reference(serialise_reference(learned))
+        await service.registry.activate_policy(POLICY.encode())
+        made = World(service, clock, SimulatedNode(local_ca, boot=boot), store)
+        await made.enrol()
+        return made
+
+    yield asyncio.run(build())
+    store.close()
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    """Run one async story."""
+
+    async def whole() -> None:
+        await story()
+
+    asyncio.run(whole())
+
+
+def refusal_ids(exc: VerificationError) -> set[str]:
+    """Ids of the findings."""
+    return {finding.id for finding in exc.findings}
+
+
+def test_an_expired_challenge_is_refused_and_nothing_is_recorded(world: World) -> None:
+    """The second at which it expires is too late."""
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        world.clock.time = challenge.expires_at
+        with pytest.raises(VerificationError) as refused:
+            await world.lease(challenge)
+        assert refusal_ids(refused.value) == {"challenge.expired"}
+        assert not await world.store.decisions_of(world.node, at_most=1)
+
+    run(story)
+
+
+def test_a_lease_lives_from_the_challenges_issue(world: World) -> None:
+    """Quoting early gains nothing; the answer says what is left."""
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        world.clock.time += 50
+        answer = LeaseAnswer.parse((await world.lease(challenge)).answer.body)
+        assert answer.leases[0].expires_at == challenge.issued_at + LIFE
+        assert (answer.life, answer.expires_in) == (LIFE, LIFE - 50)
+
+    run(story)
+
+
+def test_a_lapsed_lease_ends_its_lineage(world: World) -> None:
+    """A renewal after the lease is over is refused and recorded."""
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        answer = LeaseAnswer.parse((await world.lease(challenge)).answer.body)
+        world.clock.time += LIFE
+        late = await world.service.leasing.challenge(world.node)
+        decided = await world.lease(late, answer.head)
+        assert "lineage.lapsed" in {finding.id for finding in decided.findings}
+        assert (await world.store.lineage(world.node)).prior is None
+        world.clock.time += 1
+        assert (await world.lease(await world.service.leasing.challenge(world.node))).answer.granted
+
+    run(story)
+
+
+def test_a_stored_answer_expires_with_its_lease(world: World) -> None:
+    """Afterwards the same bytes are only a spent challenge."""
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        body = world.attest(challenge)
+        await world.service.leasing.lease(world.node, body)
+        world.clock.time += LIFE
+        with pytest.raises(ProblemError) as refused:
+            await world.service.leasing.lease(world.node, body)
+        assert refused.value.kind is ProblemKind.SPENT
+
+    run(story)
+
+
+def test_a_decision_that_conflicts_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What moved between appraisal and commit is appraised anew, not overwritten."""
+    tried: list[int] = []
+    commit = world.store.commit_decision
+
+    async def conflict_once(decision: DecisionCommit) -> CommitOutcome:
+        tried.append(decision.lineage_version)
+        return CommitOutcome.CONFLICT if len(tried) == 1 else await commit(decision)
+
+    monkeypatch.setattr(world.store, "commit_decision", conflict_once)
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        assert (await world.lease(challenge)).answer.granted
+        assert tried == [0, 0]
+
+    run(story)
+
+
+def test_a_state_that_never_settles_is_an_error_and_no_token(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some tries the client is told to come back."""
+
+    async def conflict(_: DecisionCommit) -> CommitOutcome:
+        return CommitOutcome.CONFLICT
+
+    monkeypatch.setattr(world.store, "commit_decision", conflict)
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        with pytest.raises(ProblemError) as refused:
+            await world.lease(challenge)
+        assert refused.value.kind is ProblemKind.BUSY
+
+    run(story)
+
+
+def test_no_answer_leaves_before_it_is_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that fails means no token (attack G5)."""
+
+    async def fail(_: DecisionCommit) -> CommitOutcome:
+        raise StoreUnavailableError("disk full")
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "commit_decision", fail)
+            with pytest.raises(StoreUnavailableError):
+                await world.lease(challenge)
+        assert (await world.lease(challenge)).answer.granted
+
+    run(story)
+
+
+def test_a_public_area_in_another_spelling_is_refused(world: World) -> None:
+    """One EK is one node: bytes behind it would make another id."""
+
+    async def story() -> None:
+        request = EnrolmentRequest(
+            world.device.ek_public() + b"\0",
+            world.device.ak_public(),
+            tuple(world.device.ek_chain()),
+        )
+        with pytest.raises(MalformedError):
+            await world.service.enrolling.begin(request.encode())
+
+    run(story)
+
+
+def test_the_next_policy_must_name_registered_references(world: World) -> None:
+    """A typo refuses the activation, not the fleet."""
+
+    async def story() -> None:
+        with pytest.raises(MalformedError, match="goldne"):
+            await world.service.registry.activate_policy(
+                POLICY.replace(f'"{REFERENCE}"', '"goldne"').encode()
+            )
+        assert world.service.registry.now.policy.epoch == 1
+
+    run(story)
+
+
+def test_a_refused_decision_names_the_policy_epoch_that_refused(world: World) -> None:
+    """A later activation counts at once."""
+
+    async def story() -> None:
+        await world.service.registry.activate_policy(
+            POLICY.replace('"tool:search"', '"tool:other"').encode()
+        )
+        decided = await world.lease(await world.service.leasing.challenge(world.node))
+        assert {finding.id for finding in decided.findings} == {"policy.scope.denied"}
+
+    run(story)
+
+
+@pytest.fixture
+def app(world: World) -> FastAPI:
+    """The HTTP application."""
+    return build_app(world.service)
+
+
+def test_every_admin_route_is_behind_the_gate(app: FastAPI) -> None:
+    """No route under /v1/admin answers without a credential, described or not (attack B8)."""
+    routers = (node_routes.router, admin_routes.router, public_routes.router)
+    routes = [each for router in routers for each in router.routes if isinstance(each, APIRoute)]
+    admin = [route for route in routes if route.path.startswith("/v1/admin")]
+    assert len(admin) == 12
+    assert admin == list(admin_routes.router.routes)
+    with TestClient(app) as client:
+        for route in admin:
+            for method in route.methods or ():
+                assert client.request(method, route.path).status_code == 401, route.path
+
+
+def test_a_defect_is_a_500_that_tells_nothing(
+    app: FastAPI, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cause stays in the log."""
+
+    async def defect(_node: bytes) -> Challenge:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(world.service.leasing, "challenge", defect)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post(f"/v1/nodes/{world.node.hex()}/challenges")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret detail" not in answer.text
+
+
+def test_a_store_that_is_gone_is_a_503(app: FastAPI, world: World) -> None:
+    """Not ready, no challenge, and when to come back."""
+    world.store._writer.close()
+    with TestClient(app) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        answer = client.post(f"/v1/nodes/{world.node.hex()}/challenges")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+
+
+def test_evidence_signed_by_another_ak_is_not_verified(world: World, local_ca: LocalCA) -> None:
+    """The AK is the one of the node's own record (attack B9)."""
+
+    async def story() -> None:
+        challenge = await world.service.leasing.challenge(world.node)
+        other = replace(world, device=SimulatedNode(local_ca))
+        with pytest.raises(VerificationError) as refused:
+            await world.service.leasing.lease(world.node, other.attest(challenge))
+        assert "quote.signature.invalid" in refusal_ids(refused.value)
+
+    run(story)
