@@ -1,0 +1,149 @@
+"""Does this answer grant what was asked, on the evidence that was sent?
+
+A verifier that answers with somebody else's token, an older one, or one for another key must not
+get an agent to hand it on. Checked of every token, with all findings collected:
+
+1. signature by a key of the join bundle, issuer, audience, time (``token.verify_token``);
+2. subject, scope, confirmation key, encoding: those that were asked for;
+3. evidence digest, nonce and boot counters: those of the evidence that was sent;
+4. lineage: root, number and previous head follow on from what this agent holds;
+5. what the answer says beside the token (ids, times, digests, next challenge) agrees with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bootlease.errors import VerificationError
+from bootlease.evidence import Challenge, IssuedLease, LeaseAnswer
+from bootlease.lineage.continuation import head_after
+from bootlease.model import ClockInfo, Finding
+from bootlease.node.bundle import JoinBundle
+from bootlease.node.wishes import LeaseWish
+from bootlease.token import (
+    BootClaim,
+    ExecutionClaims,
+    LineageClaim,
+    PublicKey,
+    VerifiedToken,
+    verify_token,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What an answer must agree with.
+
+    Attributes:
+        bundle: The verifier and its keys.
+        node: This node's id.
+        challenge: The challenge that was answered.
+        evidence: Digest of the evidence that was sent.
+        clock: The counters that were quoted.
+        wishes: What was asked for, in order.
+        keys: The confirmation key of each.
+        lineage: The place that the first token must have in its lineage.
+    """
+
+    bundle: JoinBundle
+    node: bytes
+    challenge: Challenge
+    evidence: bytes
+    clock: ClockInfo
+    wishes: tuple[LeaseWish, ...]
+    keys: tuple[PublicKey, ...]
+    lineage: LineageClaim
+
+
+def verify_answer(
+    answer: LeaseAnswer, expected: Expectation, *, now: float
+) -> tuple[VerifiedToken, ...]:
+    """Verify that ``answer`` grants what was asked, on the evidence that was sent.
+
+    Proves: the verifier of the join bundle signed every token for this node, request, evidence
+    and lineage. Does not prove that the verifier still stands by it a moment later.
+
+    Args:
+        answer: As parsed, unverified.
+        expected: What it must agree with.
+        now: Seconds since the epoch by the verifier's clock, as far as this node can tell.
+
+    Returns:
+        The tokens, in the order of the wishes.
+
+    Raises:
+        VerificationError: With everything that does not agree.
+        MalformedError: A token is none.
+    """
+    findings = list(_frame_findings(answer, expected))
+    tokens: list[VerifiedToken] = []
+    if len(answer.leases) == len(expected.wishes):
+        for lease, wish, key in zip(answer.leases, expected.wishes, expected.keys, strict=True):
+            try:
+                token = _open(lease, wish, expected, now)
+            except VerificationError as exc:
+                findings += exc.findings
+                continue
+            tokens.append(token)
+            findings += _token_findings(token, lease, wish, key, expected)
+    if tokens and len(tokens) == len(expected.wishes):
+        agrees = answer.head == head_after([token.digest for token in tokens])
+        findings += _agreement(agrees, "head", "lineage's head")
+    if findings:
+        raise VerificationError(*findings)
+    return tuple(tokens)
+
+
+def _open(lease: IssuedLease, wish: LeaseWish, expected: Expectation, now: float) -> VerifiedToken:
+    bundle = expected.bundle
+    return verify_token(
+        lease.token, bundle.keys, now=now, issuer=bundle.issuer, audience=wish.audience
+    )
+
+
+def _agreement(agrees: object, part: str, words: str) -> Iterator[Finding]:
+    if not agrees:
+        yield Finding(
+            f"answer.{part}.mismatch",
+            f"The verifier's answer does not fit what was sent: another {words}.",
+        )
+
+
+def _frame_findings(answer: LeaseAnswer, expected: Expectation) -> Iterator[Finding]:
+    yield from _agreement(len(answer.leases) == len(expected.wishes), "leases", "number of leases")
+    yield from _agreement(answer.sequence == expected.lineage.seq, "sequence", "sequence number")
+    challenge = answer.challenge
+    yield from _agreement(
+        challenge.node == expected.node, "challenge", "node in the next challenge"
+    )
+    yield from _agreement(
+        challenge.expires_at > challenge.issued_at, "challenge", "life of the next challenge"
+    )
+
+
+def _token_findings(
+    token: VerifiedToken,
+    lease: IssuedLease,
+    wish: LeaseWish,
+    key: PublicKey,
+    expected: Expectation,
+) -> Iterator[Finding]:
+    claims: ExecutionClaims = token.claims
+    clock = expected.clock
+    boot = BootClaim(clock.reset_count, clock.restart_count)
+    checks = (
+        (claims.subject == expected.node.hex(), "node", "node"),
+        (set(claims.scope) == set(wish.scope), "scope", "scope"),
+        (claims.confirmation == key, "confirmation-key", "confirmation key"),
+        (token.format.value == wish.encoding.value, "encoding", "encoding"),
+        (claims.evidence == expected.evidence, "evidence", "evidence"),
+        (claims.nonce == expected.challenge.nonce, "nonce", "challenge"),
+        (claims.boot == boot, "boot", "boot"),
+        (claims.lineage == expected.lineage, "lineage", "lineage"),
+        (lease.lease_id == claims.lease_id, "lease-id", "lease id"),
+        (lease.expires_at == claims.expires_at, "expiry", "time of expiry"),
+        (lease.claims_digest == token.digest, "claims", "claims digest"),
+    )
+    for agrees, part, words in checks:
+        yield from _agreement(agrees, part, words)

@@ -1,0 +1,224 @@
+"""The lease in hand, and its end.
+
+Everything that decides whether a lease still stands lives in this file. A lease ends at the first
+of: its deadline by CLOCK_BOOTTIME, its ``exp`` by the wall clock, a refusal, a reboot, the agent's
+stop. Once over it stays over: no clock that is set back revives it, and no answer that comes late.
+
+The keeper's methods may be called from two threads: one renews (and may hang in the network or in
+the TPM), the other watches the clocks.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bootlease.errors import TransportError
+from bootlease.node.confirm import ConfirmationKey
+from bootlease.node.files import remove, replace_private
+from bootlease.ports import Clock
+from bootlease.token import VerifiedToken
+
+
+class EndReason(enum.Enum):
+    """Why a lease ended."""
+
+    LAPSED = "lapsed"
+    REFUSED = "refused"
+    REBOOTED = "rebooted"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease as this node holds it.
+
+    Attributes:
+        tokens: The execution tokens, verified.
+        encoded: The tokens as bytes, in the same order.
+        keys: The confirmation key of each.
+        expires_at: Wall clock (seconds since the epoch) at which the first of them ends.
+        deadline: CLOCK_BOOTTIME at which they end at the latest.
+        life: Seconds from the challenge's issue to their end.
+    """
+
+    tokens: tuple[VerifiedToken, ...]
+    encoded: tuple[bytes, ...]
+    keys: tuple[ConfirmationKey, ...]
+    expires_at: int
+    deadline: float
+    life: float
+
+    def remaining(self, clock: Clock) -> float:
+        """Return the seconds that are left, by whichever clock leaves fewer; not below 0."""
+        by_wall_clock = float(self.expires_at - clock.now())
+        return max(0.0, min(by_wall_clock, self.deadline - clock.boottime()))
+
+
+class LeaseOutput(Protocol):
+    """Where tokens and keys are handed to the workload."""
+
+    def granted(self, lease: HeldLease) -> None:
+        """Hand out what ``lease`` holds.
+
+        Raises:
+            TransportError: It cannot be handed out.
+        """
+
+    def ended(self) -> None:
+        """Take back whatever was handed out.
+
+        Raises:
+            TransportError: It cannot be taken back.
+        """
+
+
+class LeaseKeeper:
+    """Holds at most one lease, and never longer than it stands.
+
+    Args:
+        clock: Both clocks that a lease ends by.
+        output: Where tokens go.
+        on_end: Told once for every lease that ends, after its tokens were taken back.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        output: LeaseOutput,
+        on_end: Callable[[EndReason, HeldLease], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._output = output
+        self._on_end = on_end
+        self._lock = threading.RLock()
+        self._held: HeldLease | None = None
+        self._handed_out = False
+        self._closed = False
+
+    @property
+    def valid(self) -> bool:
+        """A lease is held and stands at this moment."""
+        return self.current() is not None
+
+    def current(self) -> HeldLease | None:
+        """Return the lease that stands at this moment; ends one that does not."""
+        with self._lock:
+            self.enforce()
+            return self._held
+
+    def take(self, lease: HeldLease) -> None:
+        """Hold ``lease`` in place of what is held, and hand out its tokens.
+
+        Raises:
+            TransportError: It is over already, the keeper is closed, or its tokens cannot be
+                handed out; then nothing of it is held.
+        """
+        with self._lock:
+            if self._closed:
+                raise TransportError("the agent is stopping")
+            if lease.remaining(self._clock) <= 0:
+                raise TransportError(_late(lease, self._clock))
+            self._held = lease
+            self._handed_out = True
+            try:
+                self._output.granted(lease)
+            except TransportError:
+                self._held = None
+                self._take_back()
+                raise
+            self.enforce()
+
+    def enforce(self) -> None:
+        """End the lease if its time has come.
+
+        Raises:
+            TransportError: Its tokens cannot be taken back; the next call tries again.
+        """
+        with self._lock:
+            if self._held is not None and self._held.remaining(self._clock) <= 0:
+                self.end(EndReason.LAPSED)
+            elif self._held is None and self._handed_out:
+                self._take_back()
+
+    def next_look(self, shortest: float, longest: float) -> float:
+        """Return the seconds after which ``enforce`` must be called again."""
+        with self._lock:
+            left = longest if self._held is None else self._held.remaining(self._clock)
+        return min(longest, max(shortest, left))
+
+    def end(self, reason: EndReason) -> None:
+        """End the lease now, if one is held.
+
+        Raises:
+            TransportError: Its tokens cannot be taken back; the lease is over all the same.
+        """
+        with self._lock:
+            lease, self._held = self._held, None
+            try:
+                self._take_back()
+            finally:
+                if lease is not None and self._on_end is not None:
+                    self._on_end(reason, lease)
+
+    def close(self) -> None:
+        """End the lease and take no other.
+
+        Raises:
+            TransportError: Its tokens cannot be taken back.
+        """
+        with self._lock:
+            self._closed = True
+            self.end(EndReason.STOPPED)
+
+    def _take_back(self) -> None:
+        self._output.ended()
+        self._handed_out = False
+
+
+def _late(lease: HeldLease, clock: Clock) -> str:
+    behind = clock.now() - lease.expires_at
+    if behind >= 0 and clock.boottime() < lease.deadline:
+        return (
+            f"the lease ended {behind} s ago by this machine's clock although it has just been"
+            " granted: set the clock (NTP)"
+        )
+    return "the verifier's answer came after the lease's end"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFiles:
+    """Hands out the first lease in files, readable by their owner only.
+
+    Attributes:
+        token: Where the token goes; None for nowhere.
+        key: Where the confirmation key goes as PEM; None for nowhere.
+    """
+
+    token: Path | None = None
+    key: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are written and removed."""
+        return tuple(path for path in (self.token, self.key) if path is not None)
+
+    def granted(self, lease: HeldLease) -> None:
+        """Write key and token; see ``LeaseOutput``."""
+        # The key first: who sees a new token finds the key that it names.
+        exported = lease.keys[0].export()
+        if self.key is not None and exported is not None:
+            replace_private(self.key, exported, "key file")
+        if self.token is not None:
+            replace_private(self.token, lease.encoded[0], "token file")
+
+    def ended(self) -> None:
+        """Remove token and key; see ``LeaseOutput``."""
+        if self.token is not None:
+            remove(self.token, "token file")
+        if self.key is not None:
+            remove(self.key, "key file")
