@@ -1,4 +1,4 @@
-"""Two machines to boot, when a test or a demonstration does not care which.
+"""Two machines to boot and a policy for them, when a test or a demonstration does not care which.
 
 The same as ``fixtures/boots/*.toml`` of the source repository; a test compares them.
 """
@@ -84,3 +84,43 @@ def uki_description() -> BootDescription:
             initrd="initrd 6.1.0-41",
         ),
     )
+
+
+PCRS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14)
+"""What the example policy demands: firmware, boot loader, kernel, command line, shim's keys."""
+
+REFERENCE: Final = "golden"
+SCOPE: Final = "tool:search"
+AUDIENCE: Final = "https://tools.example"
+
+
+def policy_text(*, life: int = 120) -> str:
+    """Return a policy, as TOML, for any endorsed node that booted what ``REFERENCE`` holds.
+
+    Args:
+        life: Seconds that a lease lives.
+    """
+    return f"""\
+schema = 1
+id = "example"
+
+[quote]
+banks = ["sha256"]
+pcrs = {list(PCRS)}
+unsafe_clock = "note"
+
+[references]
+accept = ["{REFERENCE}"]
+
+[lease]
+life = {life}
+scopes = ["{SCOPE}"]
+audiences = ["{AUDIENCE}"]
+max_leases = 16
+
+[enrolment]
+admit = "any-endorsed"
+ek_algorithm = "ecc-p256"
+allow_ek = []
+unsafe_unendorsed_ek = []
+"""

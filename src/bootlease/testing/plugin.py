@@ -1,7 +1,8 @@
 """pytest fixtures: simulated TPMs and nodes for any project that has bootlease installed.
 
 ``local_ca``, ``software_tpm_state`` (manufactured once a session), ``swtpm`` (running),
-``simulated_node`` and ``tampered_node`` (running, booted, with a log). Nothing heavy is imported
+``simulated_node`` and ``tampered_node`` (running, booted, with a log), ``verifier`` (a process that
+accepts what ``simulated_node`` booted). Nothing heavy is imported
 before a fixture is used; a missing swtpm fails the test and never skips it.
 
 The description that the nodes boot is :func:`bootlease.testing.examples.grub_description`; a
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bootlease.testing.local_ca import LocalCA
     from bootlease.testing.node_on_swtpm import NodeOnSwtpm
     from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState
+    from bootlease.testing.verifier_process import VerifierProcess
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +88,35 @@ def tampered_node(
     tampered = boot_description.with_command_line(f"{boot_description.command_line} init=/bin/sh")
     with booted_node(software_tpm_state.clone(tmp_path / "tampered"), tampered) as node:
         yield node
+
+
+@pytest.fixture
+def verifier(
+    local_ca: LocalCA, boot_description: BootDescription, tmp_path: Path
+) -> Iterator[VerifierProcess]:
+    """A verifier process whose policy accepts what ``simulated_node`` booted, and nothing else."""
+    from bootlease.eventlog import parse_event_log, replay
+    from bootlease.model import HashAlg
+    from bootlease.reference import learn, serialise_reference
+    from bootlease.testing import examples
+    from bootlease.testing.boot import simulate_boot
+    from bootlease.testing.verifier_process import verifier_process
+
+    boot = simulate_boot(boot_description, (HashAlg.SHA256,))
+    golden = learn(
+        replay(parse_event_log(boot.event_log)),
+        None,
+        name=examples.REFERENCE,
+        version="1",
+        bank=HashAlg.SHA256,
+        pcrs=examples.PCRS,
+    )
+    folder = tmp_path / "verifier-home"
+    folder.mkdir(mode=0o700)
+    with verifier_process(
+        folder,
+        policy=examples.policy_text(),
+        roots=local_ca.roots_pem,
+        references=[serialise_reference(golden)],
+    ) as process:
+        yield process

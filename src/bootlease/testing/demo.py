@@ -1,0 +1,258 @@
+"""The whole story on simulated TPMs: enrol, prove, renew, use, change, lose.
+
+Everything is real but the silicon: two swtpm processes with EK certificates of a local CA, a
+verifier process with its database, an agent process, a tool server process, HTTP between them.
+Each command that is shown is the command that runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx2
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from bootlease.errors import TransportError
+from bootlease.model import HashAlg
+from bootlease.testing.boot import simulate_boot
+from bootlease.testing.examples import (
+    AUDIENCE,
+    PCRS,
+    REFERENCE,
+    SCOPE,
+    grub_description,
+    policy_text,
+)
+from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.manufacture import manufacture
+from bootlease.testing.node_on_swtpm import NodeOnSwtpm, booted_node
+from bootlease.testing.story import Service, Story, run_command, service, wait_until
+from bootlease.token import PrivateKeySigner
+from bootlease.token.pop import make_proof
+
+_BANKS: Final = (HashAlg.SHA256,)
+_LIFE: Final = 6
+_RUN_TIME_PCR: Final = 14
+_PATIENCE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What every act of the demonstration needs.
+
+    Attributes:
+        story: Where it is told.
+        folder: A private folder for all files.
+        verifier: URL of the verifier.
+        tool: URL of the tool.
+        node: The node that works; the golden one is only learned from.
+    """
+
+    story: Story
+    folder: Path
+    verifier: str
+    tool: str
+    node: NodeOnSwtpm
+
+    @property
+    def token_file(self) -> Path:
+        return self.folder / "token"
+
+    @property
+    def key_file(self) -> Path:
+        return self.folder / "key.pem"
+
+    def agent_arguments(self) -> tuple[str, ...]:
+        log = self.folder / "node.eventlog"
+        log.write_bytes(self.node.event_log)
+        return (
+            *("node", "run", "--bundle", f"{self.folder}/join.json", "--tcti", self.node.tcti),
+            *("--state", f"{self.folder}/agent", "--log", str(log), "--ek-algorithm", "ecc-p256"),
+            *("--scope", SCOPE, "--audience", AUDIENCE),
+            *("--token-file", str(self.token_file), "--key-file", str(self.key_file)),
+        )
+
+
+def run_demo() -> None:
+    """Play the demonstration and leave nothing running and no file behind.
+
+    Raises:
+        TransportError: A part did not do what it must.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bootlease-demo-"))
+    story = Story(folder)
+    try:
+        _play(story, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _play(story: Story, folder: Path) -> None:
+    story.step("Two TPMs are manufactured, with EK certificates of a local CA")
+    ca = LocalCA.create("Demo TPM maker")
+    golden_state = manufacture(folder / "tpm-golden", ca=ca, banks=_BANKS)
+    node_state = manufacture(folder / "tpm-node", ca=ca, banks=_BANKS)
+    (folder / "ek-roots.pem").write_bytes(ca.roots_pem)
+    (folder / "policy.toml").write_text(policy_text(life=_LIFE))
+    description = grub_description()
+    with booted_node(golden_state, description, _BANKS) as golden:
+        _learn(story, folder, golden)
+    verifier = f"http://127.0.0.1:{_free_port()}"
+    _init_verifier(story, folder, verifier)
+    with (
+        service("verifier", "bootlease", *_serve_arguments(folder, verifier)) as process,
+        booted_node(node_state, description, _BANKS) as node,
+    ):
+        process.wait_for("listening on", seconds=_PATIENCE)
+        tool_arguments = ("--issuer", verifier, "--audience", AUDIENCE, "--scope", SCOPE)
+        with service("tool server", "bootlease.testing.tool_server", *tool_arguments) as tool:
+            url, _ = tool.wait_for("http://", seconds=_PATIENCE)
+            scene = _Scene(story, folder, verifier, url.strip(), node)
+            _work_and_change(scene)
+            _boot_another_command_line(scene)
+    story.step("Everything is stopped; nothing is left behind")
+
+
+def _learn(story: Story, folder: Path, golden: NodeOnSwtpm) -> None:
+    story.step("The golden machine boots; its measurements become the reference set 'golden'")
+    (folder / "golden.eventlog").write_bytes(golden.event_log)
+    run_command(
+        story,
+        *("reference", "learn", "--log", f"{folder}/golden.eventlog", "--name", REFERENCE),
+        *("--pcrs", ",".join(map(str, PCRS)), "-o", f"{folder}/golden.json"),
+    )
+
+
+def _init_verifier(story: Story, folder: Path, url: str) -> None:
+    story.step("The verifier is set up: policy, trusted TPM maker, reference set")
+    run_command(
+        story,
+        *("verifier", "init", "--data", f"{folder}/verifier", "--issuer", url),
+        *("--policy", f"{folder}/policy.toml", "--ek-root", f"{folder}/ek-roots.pem"),
+        *("--reference", f"{folder}/golden.json"),
+    )
+    run_command(
+        story, "verifier", "bundle", "--data", f"{folder}/verifier", "-o", f"{folder}/join.json"
+    )
+    story.command(_serve_arguments(folder, url))
+
+
+def _serve_arguments(folder: Path, url: str) -> tuple[str, ...]:
+    listen = url.removeprefix("http://")
+    return ("verifier", "serve", "--data", f"{folder}/verifier", "--listen", listen)
+
+
+def _work_and_change(scene: _Scene) -> None:
+    story = scene.story
+    story.step("Another machine boots the same way, enrols, proves its boot and renews three times")
+    arguments = scene.agent_arguments()
+    story.command(arguments)
+    with service("agent", "bootlease", *arguments) as agent:
+        seen = 0
+        for number in range(4):
+            line, seen = agent.wait_for(f"lease {number} granted", seconds=_PATIENCE, after=seen)
+            story.tell(line)
+        story.step("The token is read, and used at a tool server with proof of possession")
+        for line in run_command(story, "token", "show", str(scene.token_file)).splitlines():
+            if line.strip():
+                story.tell(line)
+        _expect(scene, 200)
+        last = _Holder.read(scene)
+        story.step(f"At run time, something extends PCR {_RUN_TIME_PCR}; the log does not say what")
+        scene.node.device.pcr_extend(
+            _RUN_TIME_PCR, {HashAlg.SHA256: HashAlg.SHA256.digest(b"something else")}
+        )
+        changed = time.monotonic()
+        _tell_refusal(story, agent, seen)
+        _lapse(scene, last, changed)
+
+
+def _boot_another_command_line(scene: _Scene) -> None:
+    story = scene.story
+    story.step("The machine reboots with init=/bin/sh on its kernel command line")
+    description = grub_description()
+    tampered = description.with_command_line(f"{description.command_line} init=/bin/sh")
+    scene.node.boot(simulate_boot(tampered, _BANKS))
+    with service("agent", "bootlease", *scene.agent_arguments()) as agent:
+        _tell_refusal(story, agent, 0)
+    if scene.token_file.exists():
+        raise TransportError("a refused agent left a token behind")
+    story.tell("no token was issued")
+
+
+def _tell_refusal(story: Story, agent: Service, after: int) -> None:
+    _, end = agent.wait_for("next attempt in", seconds=_PATIENCE, after=after)
+    refusals = agent.lines("refused:", after=after)
+    if not refusals or agent.lines("granted", after=end):
+        raise TransportError("a changed machine was not refused")
+    for line in refusals:
+        story.tell(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """A token and its confirmation key, kept by somebody who will not let go."""
+
+    token: str
+    signer: PrivateKeySigner
+
+    @classmethod
+    def read(cls, scene: _Scene) -> _Holder:
+        key = load_pem_private_key(scene.key_file.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TransportError("the agent's confirmation key is not an EC key")
+        token = base64.urlsafe_b64encode(scene.token_file.read_bytes()).rstrip(b"=").decode()
+        return cls(token, PrivateKeySigner(key))
+
+    def call(self, url: str) -> httpx2.Response:
+        proof = make_proof(
+            self.signer,
+            htm="GET",
+            htu=url,
+            iat=int(time.time()),
+            jti=secrets.token_urlsafe(16),
+            access_token=self.token,
+        )
+        headers = {"Authorization": f"DPoP {self.token}", "DPoP": proof}
+        return httpx2.get(url, headers=headers, timeout=_PATIENCE)
+
+
+def _expect(scene: _Scene, status: int) -> None:
+    answer = _Holder.read(scene).call(scene.tool)
+    if answer.status_code != status:
+        raise TransportError(f"the tool answered {answer.status_code}: {answer.text}")
+    scene.story.tell(f"GET /search -> {answer.status_code} {answer.json()['result']}")
+
+
+def _lapse(scene: _Scene, holder: _Holder, changed: float) -> None:
+    scene.story.step("The agent drops the token; a copy that a thief kept lapses by itself")
+    wait_until(lambda: not scene.token_file.exists(), seconds=_PATIENCE, what="dropping the token")
+    scene.story.tell("the agent's token file is gone")
+    answers: list[httpx2.Response] = []
+
+    def refused() -> bool:
+        answers.append(holder.call(scene.tool))
+        return answers[-1].status_code == httpx2.codes.UNAUTHORIZED
+
+    wait_until(refused, seconds=_PATIENCE, what="the old token's end")
+    took = time.monotonic() - changed
+    scene.story.tell(
+        f"GET /search -> 401 {answers[-1].headers['www-authenticate']}, {took:.1f} s after the"
+        f" change (life {_LIFE} s, leeway for clocks 5 s)"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
