@@ -36,7 +36,7 @@ from bootlease.appraisal import (
 )
 from bootlease.eventlog import EventRecord, EventType, parse_event_log, replay
 from bootlease.evidence import Challenge, parse_evidence, verify_evidence
-from bootlease.lineage import head_after
+from bootlease.lineage import HighWaterMark, head_after
 from bootlease.model import HashAlg
 from bootlease.reference import DEFAULT_PCRS, ReferenceSet, learn
 from bootlease.testing.boot import SimulatedBoot, boot_of_events, simulate_boot
@@ -112,6 +112,7 @@ def cold(ca: LocalCA, count: int = ROUNDS * CALLS) -> tuple[Callable[[], object]
             log,
             challenge=challenge,
             prior=None,
+            high_water=HighWaterMark(),
             enrolment=scene.enrolment,
             roots=scene.roots,
             references=(reference,),
@@ -162,6 +163,7 @@ def warm(scene: Scene, count: int = ROUNDS * CALLS) -> tuple[Callable[[], object
             None,
             challenge=challenge,
             prior=prior,
+            high_water=HighWaterMark(),
             enrolment=scene.enrolment,
             roots=scene.roots,
             references=scene.references,
@@ -173,6 +175,7 @@ def warm(scene: Scene, count: int = ROUNDS * CALLS) -> tuple[Callable[[], object
             result,
             challenge=challenge,
             prior=prior,
+            high_water=HighWaterMark(),
             enrolment=scene.enrolment,
             roots=scene.roots,
             lease_ids=(lease_id,),

@@ -10,7 +10,7 @@ from typing import Protocol
 from bootlease.endorsement import Enrolment
 from bootlease.errors import TransportError
 from bootlease.evidence import CertifiedKey, Challenge
-from bootlease.lineage import Prior
+from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import HashAlg, PCRValues
 
 
@@ -91,10 +91,11 @@ class PendingEnrolment:
 
     Attributes:
         id: 32 random bytes.
-        enrolment: What will be recorded; time and floor are set at activation.
+        enrolment: What will be recorded; its time is set at activation.
         ek_chain: The EK's certificates, DER, the EK's own first.
         secret_digest: SHA-256 of the secret; the secret itself is not kept.
         join_token: SHA-256 of the join token that was shown, or None.
+        policy_epoch: Epoch of the policy that admitted it.
         expires_at: First second at which the secret comes too late.
     """
 
@@ -103,6 +104,7 @@ class PendingEnrolment:
     ek_chain: tuple[bytes, ...]
     secret_digest: bytes
     join_token: bytes | None
+    policy_epoch: int
     expires_at: int
 
 
@@ -113,6 +115,7 @@ class Activated(enum.Enum):
     UNKNOWN = "unknown"
     WRONG_SECRET = "wrong-secret"  # noqa: S105 - an outcome's name
     JOIN_TOKEN_TAKEN = "join-token-taken"  # noqa: S105 - an outcome's name
+    POLICY_MOVED = "policy-moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +123,17 @@ class EnrolledNode:
     """A node: its EK and its AK, in one record.
 
     Attributes:
-        enrolment: The record; its floor is the greatest resetCount of any recorded decision.
+        enrolment: The record.
         generation: 1 at first, one more with every other AK.
         ek_chain: The EK's certificates, DER, the EK's own first.
+        high_water: The furthest that any recorded decision saw the TPM's counters stand. It
+            belongs to the EK: neither a refusal nor another AK nor another lineage lowers it.
     """
 
     enrolment: Enrolment
     generation: int
     ek_chain: tuple[bytes, ...]
+    high_water: HighWaterMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +143,12 @@ class StoredChallenge:
     Attributes:
         challenge: As it was issued.
         spent_at: When a decision consumed it, or None.
+        asked: A request asked for it, and anybody may ask; else it rode in the node's own answer.
     """
 
     challenge: Challenge
     spent_at: int | None
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +180,21 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Governance:
+    """What the operator had decided, as numbers that change whenever that changes.
+
+    Attributes:
+        epoch: Of the active policy; 0 before the first.
+        reference: Number of the reference set registered last; 0 before the first.
+        roots: How many roots are trusted.
+    """
+
+    epoch: int
+    reference: int
+    roots: int
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionCommit:
     """Everything that one decision changes, to be stored at once or not at all.
 
@@ -181,11 +204,14 @@ class DecisionCommit:
         nonce: The challenge that the decision consumes.
         lineage_version: Of the lineage that was appraised against.
         lineage: State to continue from, or None: the lineage ends.
-        reset_count: What the quote showed, for the node's floor.
+        governance: What the operator had decided when it was appraised.
+        high_water: The node's high-water mark that it was appraised against.
+        counters: Where the quote showed the TPM, to raise that mark.
         digest: Of the decision record.
         record: The decision record.
         claims: Claims digest of each lease granted, in order.
-        evidence: Digest of the evidence document.
+        request: SHA-256 of the request's body: what the same answer is given to again.
+        evidence: Digest of ``document``.
         document: The evidence document with its logs left out.
         logs: The logs that came along, by digest.
         answer: What will be answered.
@@ -199,10 +225,13 @@ class DecisionCommit:
     nonce: bytes
     lineage_version: int
     lineage: Prior | None
-    reset_count: int
+    governance: Governance
+    high_water: HighWaterMark
+    counters: HighWaterMark
     digest: bytes
     record: bytes
     claims: tuple[bytes, ...]
+    request: bytes
     evidence: bytes
     document: bytes
     logs: Mapping[bytes, bytes]
@@ -220,6 +249,7 @@ class CommitOutcome(enum.Enum):
     SPENT = "spent"
     EXPIRED = "expired"
     CONFLICT = "conflict"
+    OUTDATED = "outdated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,19 +321,26 @@ class Store(Protocol):
     """
 
     async def add_pending(self, pending: PendingEnrolment, *, now: int, at_most: int) -> None:
-        """Keep a pending enrolment; ``StoreBusyError`` where ``at_most`` are pending already."""
+        """Keep a pending enrolment; ``StoreBusyError`` where ``at_most`` are pending already.
+
+        Of one node a few are kept: another one replaces the oldest.
+        """
 
     async def activate(
         self, enrolment: bytes, secret_digest: bytes, *, now: int
     ) -> tuple[Activated, bytes | None]:
         """Delete a pending enrolment and, if the secret is right, enrol its node, at once.
 
-        The EK keeps its node id and its floor; another AK replaces the old one and ends the
-        lineage. Returns the outcome and the node id where there was a pending enrolment.
+        The EK keeps its node id and its high-water mark; another AK replaces the old one and ends
+        the lineage. Where another policy is active than the one that admitted the node, nothing
+        is enrolled. Returns the outcome and the node id where there was a pending enrolment.
         """
 
     async def node(self, node: bytes) -> EnrolledNode | None:
         """Return an enrolled node."""
+
+    async def enrolment(self, digest: bytes) -> Enrolment | None:
+        """Return an enrolment record of now or before, as a decision names it."""
 
     async def nodes(self, *, after: bytes, at_most: int) -> Sequence[EnrolledNode]:
         """Return enrolled nodes in the order of their ids, those behind ``after``."""
@@ -330,8 +367,9 @@ class Store(Protocol):
         """Consume the challenge and store the decision with all that follows, or nothing.
 
         ``ANSWERED``: this very evidence has an answer already. ``SPENT``: other evidence used the
-        challenge. ``EXPIRED``: it is too late for it. ``CONFLICT``: enrolment or lineage are not
-        those that were appraised any more.
+        challenge. ``EXPIRED``: it is too late for it. ``CONFLICT``: enrolment, lineage or
+        high-water mark are not those that were appraised any more.
+        ``OUTDATED``: the operator has decided otherwise since.
         """
 
     async def decision(self, digest: bytes) -> StoredDecision | None:
@@ -339,6 +377,9 @@ class Store(Protocol):
 
     async def decisions_of(self, node: bytes, *, at_most: int) -> Sequence[StoredDecision]:
         """Return a node's latest decisions, the latest first."""
+
+    async def governance(self) -> Governance:
+        """Return the numbers of what the operator has decided."""
 
     async def activate_policy(self, policy: StoredPolicy) -> bool:
         """Append a policy; False where ``epoch`` is not the next one."""

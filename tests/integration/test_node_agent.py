@@ -452,7 +452,7 @@ def test_collect_is_read_by_quote_verify(site: Site) -> None:
             *(sys.executable, "-m", "bootlease", "quote", "verify", "--nonce", "00ff" * 8),
             *("--attest", str(folder / "attest.bin"), "--signature", str(folder / "signature.bin")),
             *("--ak", str(folder / "ak.pub"), "--pcrs", str(folder / "pcrs.json")),
-            *("--require", "sha256:0,1,2,3,4,5,6,7,14"),
+            *("--require", "sha256:0-7,14"),
         ]
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
@@ -595,7 +595,7 @@ def test_mistakes(tmp_path: Path) -> None:
     """Every mistake of an operator ends in one clear line and the exit code that belongs to it."""
     verifier = ScriptedVerifier(SystemClock())
     write_bundle(tmp_path / "join.json", verifier.bundle)
-    (tmp_path / "log").write_bytes(b"log")
+    (tmp_path / "log").write_bytes(simulate_boot(grub_description()).event_log)
     remote = type(verifier.bundle)("http://verifier.example", verifier.bundle.keys)
     write_bundle(tmp_path / "remote.json", remote)
     (tmp_path / "bad.json").write_text("{}")
@@ -625,7 +625,11 @@ def test_mistakes(tmp_path: Path) -> None:
         (2, "unknown hash", ("collect", "--nonce", "00", "--pcrs", "md5:0", "-o", "x")),
         (3, "no TPM at", ("run", *bundle, *lease, *log, *nowhere)),
         (3, "no TPM at", ("enrol", *bundle, *nowhere)),
-        (3, "cannot reach a TPM", ("enrol", *bundle, "--tcti", "nonsense")),
+        (2, "unknown TCTI 'nonsense'", ("enrol", *bundle, "--tcti", "nonsense")),
+        (2, "unknown TCTI 'nonsense:'", ("run", *bundle, *lease, "--tcti", "nonsense:")),
+        (2, "is not a TCG event log", (
+            *("run", *bundle, *lease, *nowhere, "--log", str(tmp_path / "bad.json")),
+        )),
         (3, "no agent has run", ("status", "--state", str(tmp_path / "other"))),
     ]  # fmt: skip
     for code, words, arguments in cases:
@@ -657,3 +661,19 @@ def test_without_the_extra(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert "pip install 'bootlease[node]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_reader_of_statuses_goes(site: Site) -> None:
+    """An agent whose statuses nobody reads any more takes its token back and ends with 141."""
+    with (site.folder / "agent.log").open("a") as log:
+        agent = subprocess.Popen(
+            site.agent("--json"), stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    site.agents.append(agent)
+    site.wait_for("lease 0 granted")
+    assert agent.stdout is not None
+    agent.stdout.close()
+    assert agent.wait(PATIENCE) == 141
+    assert not site.token.exists()
+    assert site.status()["state"] == "stopped"
+    assert "Traceback" not in site.said()

@@ -250,4 +250,6 @@ def test_wrong_ek(site: Site, local_ca: LocalCA) -> None:
         *("--state", f"{site.folder}/state", "--ek-algorithm", "rsa-2048"),
     )
     assert done.returncode == 1, done.stderr
-    assert "[enrolment.ek-algorithm.mismatch]" in done.stderr
+    refusal, hint = done.stderr.splitlines()
+    assert refusal.endswith("(expected ecc-p256, seen rsa-2048) [enrolment.ek-algorithm.mismatch]")
+    assert hint == "bootlease: hint: run with --ek-algorithm ecc-p256"

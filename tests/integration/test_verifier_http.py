@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -76,47 +77,124 @@ def test_a_gigabyte_is_refused_by_its_announcement(running: VerifierProcess) -> 
     assert problem_of(answer)["status"] == 413
 
 
-def test_a_gigabyte_in_chunks_is_refused_in_bounded_memory(running: VerifierProcess) -> None:
-    """An unannounced body is cut off at the limit; memory hardly grows."""
+def test_chunks_are_refused_before_they_are_parsed(running: VerifierProcess) -> None:
+    """A body without a length is 411 at its headers: small chunks would keep the parser busy."""
     before = rss(running.pid)
-    chunk = b"%x\r\n" % MEBIBYTE + b"\0" * MEBIBYTE + b"\r\n"
-    answer, sent = raw(running, head(None), *([chunk] * 1024))
-    assert problem_of(answer)["status"] == 413
-    assert sent < 64 * MEBIBYTE
+    chunks = b"1\r\nx\r\n" * 50_000
+    started = time.monotonic()
+    answer, sent = raw(running, head(None), *([chunks] * 200))
+    assert problem_of(answer)["status"] == 411
+    assert sent < 32 * MEBIBYTE
+    assert time.monotonic() - started < 5
+    assert rss(running.pid) - before < 64 * MEBIBYTE
+    answer, _ = raw(running, head(None).replace(b"POST", b"HEAD"))
+    assert answer.startswith(b"HTTP/1.1 411 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+Connect = Callable[[str], socket.socket]
+
+
+@pytest.fixture
+def connect(running: VerifierProcess) -> Iterator[Connect]:
+    """Opens connections from the loopback address that is asked for."""
+    host, _, port = running.url.partition("://")[2].partition(":")
+    with contextlib.ExitStack() as connections:
+        yield lambda source: connections.enter_context(
+            socket.create_connection((host, int(port)), 20, (source, 0))
+        )
+
+
+def leases_of(client: AttestingClient) -> str:
+    """Path of a node's leases."""
+    return f"/v1/nodes/{client.node.hex()}/leases"
+
+
+def statuses_of(connections: list[socket.socket]) -> list[bytes]:
+    """What was answered on each connection by now; empty where nothing was."""
+    statuses = []
+    for connection in connections:
+        connection.settimeout(0.5)
+        try:
+            statuses.append(connection.recv(65536).split(b" ")[1])
+        except (TimeoutError, ConnectionResetError):
+            statuses.append(b"")
+    return statuses
+
+
+def test_announcements_hold_no_room(
+    running: VerifierProcess, connect: Connect, new_client: NewClient
+) -> None:
+    """Whoever announces much and sends nothing keeps neither a node nor the operator waiting."""
+    client = new_client()
+    idle = [connect(f"127.0.0.{3 + number // 8}") for number in range(32)]
+    for connection in idle:
+        connection.sendall(head(9 * MEBIBYTE, path=leases_of(client)))
+    time.sleep(0.2)
+    padded = client.device.event_log + bytes(34_000)
+    evidence = client.attest(full=True, log=padded)
+    assert len(evidence.encode()) > 32 * 1024
+    assert client.present(evidence).status_code == 200
+    upload = client.http.post(
+        "/v1/admin/policies",
+        content=b"#" * 20_000,
+        headers={
+            "content-type": "application/toml",
+            "authorization": f"Bearer {running.credential}",
+        },
+    )
+    assert upload.status_code == 400
+    assert "20000" not in upload.text
+
+
+def test_long_bodies_of_one_client_do_not_keep_another_waiting(
+    running: VerifierProcess, connect: Connect, new_client: NewClient
+) -> None:
+    """One address may have two of them at once; the others are told to come back."""
+    client = new_client()
+    before = rss(running.pid)
+    connections = [connect("127.0.0.9") for _ in range(12)]
+    for connection in connections:
+        connection.sendall(head(9 * MEBIBYTE, path=leases_of(client)) + b"\0" * MEBIBYTE)
+    statuses = statuses_of(connections)
+    assert statuses.count(b"503") >= 8
+    assert statuses.count(b"200") == 0
+    evidence = client.attest(full=True, log=client.device.event_log + bytes(300_000))
+    assert client.present(evidence).status_code == 200
     assert rss(running.pid) - before < 64 * MEBIBYTE
 
 
-def test_many_large_bodies_at_once_stay_in_bounded_memory(running: VerifierProcess) -> None:
-    """Only a few may be in memory; the others are told to come back."""
-    host, _, port = running.url.partition("://")[2].partition(":")
-    connections = []
+def test_long_bodies_of_many_clients_stay_in_bounded_memory(
+    running: VerifierProcess, connect: Connect, new_client: NewClient
+) -> None:
+    """What arrived is budgeted in all, and ordinary evidence has a budget of its own."""
+    client = new_client()
     before = rss(running.pid)
-    try:
-        for _ in range(24):
-            connection = socket.create_connection((host, int(port)), timeout=20)
-            connection.sendall(head(9 * MEBIBYTE) + b"\0" * MEBIBYTE)
-            connections.append(connection)
-        statuses = []
-        for connection in connections:
-            connection.settimeout(1)
-            try:
-                statuses.append(connection.recv(65536).split(b" ")[1])
-            except TimeoutError:
-                statuses.append(b"")
-        assert statuses.count(b"503") >= 16
-        assert statuses.count(b"") <= 4
-    finally:
-        for connection in connections:
-            connection.close()
+    connections = [connect(f"127.0.1.{number + 1}") for number in range(24)]
+    for connection in connections:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(head(9 * MEBIBYTE, path=leases_of(client)) + b"\0" * 4 * MEBIBYTE)
+    evidence = client.attest(full=True, log=client.device.event_log + bytes(34_000))
+    assert client.present(evidence).status_code == 200
+    assert statuses_of(connections).count(b"503") >= 12
     assert rss(running.pid) - before < 96 * MEBIBYTE
 
 
-def test_ten_million_items_are_refused_before_they_are_parsed(running: VerifierProcess) -> None:
+def test_a_long_body_for_an_unknown_node_is_not_read(running: VerifierProcess) -> None:
+    """404 by the path."""
+    answer, _ = raw(running, head(9 * MEBIBYTE))
+    assert problem_of(answer)["type"] == ProblemKind.UNKNOWN_NODE.uri
+
+
+def test_ten_million_items_are_refused_before_they_are_parsed(
+    running: VerifierProcess, new_client: NewClient
+) -> None:
     """A document of small items costs no more than its bytes (attack G7's cousin)."""
     count = 9 * MEBIBYTE
     body = b"\x9a" + count.to_bytes(4, "big") + b"\0" * count
+    path = leases_of(new_client())
     before, started = rss(running.pid), time.monotonic()
-    answer, _ = raw(running, head(len(body)), body)
+    answer, _ = raw(running, head(len(body), path=path), body)
     assert problem_of(answer)["status"] == 413
     assert time.monotonic() - started < 5
     assert rss(running.pid) - before < 64 * MEBIBYTE
@@ -136,9 +214,10 @@ def test_ten_million_items_are_refused_before_they_are_parsed(running: VerifierP
     ids=["empty", "truncated", "deep", "deep-maps", "huge-string", "indefinite", "json"],
 )
 def test_malformed_bodies_get_a_problem_document(
-    http: httpx2.Client, body: bytes, path: str, media_type: str
+    http: httpx2.Client, new_client: NewClient, body: bytes, path: str, media_type: str
 ) -> None:
     """400 with a sentence, whatever the bytes."""
+    path = leases_of(new_client()) if path == LEASES else path
     answer = http.post(path, content=body, headers={"content-type": media_type})
     assert answer.status_code == 400
     assert answer.headers["content-type"] == MEDIA_TYPE
@@ -164,6 +243,14 @@ def test_other_media_types_and_encodings_are_refused(
     answer = http.post(LEASES, content=b"\xa0", headers=headers)
     assert answer.status_code == 415
     assert answer.headers["content-type"] == MEDIA_TYPE
+
+
+def test_a_second_content_encoding_is_refused(running: VerifierProcess) -> None:
+    """One that says "identity" does not hide another behind it."""
+    for first, second in (("identity", "gzip"), ("identity", "identity")):
+        codings = f"content-encoding: {first}\r\ncontent-encoding: {second}\r\n\r\n".encode()
+        answer, _ = raw(running, head(1).removesuffix(b"\r\n") + codings + b"x")
+        assert problem_of(answer)["status"] == 415
 
 
 def test_an_enrolment_has_a_smaller_limit(http: httpx2.Client) -> None:
@@ -209,6 +296,49 @@ def test_what_is_not_http_gets_a_problem_document(running: VerifierProcess) -> N
     assert problem_of(answer)["status"] == 400
     answer, _ = raw(running, b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000)
     assert problem_of(answer)["status"] == 400
+
+
+@pytest.mark.parametrize("length", [17_000, 60_000])
+def test_long_headers_are_refused_even_where_they_arrive_at_once(
+    running: VerifierProcess, length: int
+) -> None:
+    """The limit counts for what is complete too."""
+    request = b"GET /healthz HTTP/1.1\r\nhost: v\r\nx: " + b"y" * length + b"\r\n\r\n"
+    answer, _ = raw(running, request)
+    assert problem_of(answer)["status"] == 400
+
+
+def test_a_pipelined_request_is_not_answered(running: VerifierProcess) -> None:
+    """One request at a time: what came behind it is dropped with the connection."""
+    answer, _ = raw(running, b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\n" * 3)
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_one_address_cannot_use_up_the_connections(
+    connect: Connect, http: httpx2.Client, running: VerifierProcess
+) -> None:
+    """Its idle connections make room for its own further ones; busy ones do not."""
+    connections = [connect("127.0.0.20") for _ in range(300)]
+    for connection in connections[-10:]:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\n")
+    assert statuses_of(connections[-10:]) == [b"200"] * 10
+    assert connections[0].recv(1) == b""
+    for connection in connections[-250:]:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(head(1000))
+    busy = [connect("127.0.0.20") for _ in range(256)]
+    for connection in busy:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(head(1000))
+    time.sleep(0.5)
+    refused = connect("127.0.0.20")
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := refused.recv(65536):
+            answer += chunk
+    assert problem_of(answer)["type"] == ProblemKind.BUSY.uri
+    assert http.get("/healthz").status_code == 200
+    assert "traceback" not in running.log
 
 
 def test_a_slow_body_is_given_up(running: VerifierProcess) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import httpx2
 import pytest
 
-from bootlease.evidence import CredentialChallenge, LeaseRequest, TokenEncoding
+from bootlease.evidence import CredentialChallenge, EnrolmentReceipt, LeaseRequest, TokenEncoding
 from bootlease.testing.attesting_client import AttestingClient, finding_ids
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description
@@ -18,6 +18,8 @@ from bootlease.testing.scene import AUDIENCE, default_lease, plain_key
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.testing.verifier_process import VerifierProcess
 from bootlease.token import KeySet, verify_token
+from bootlease.tpm import TPMAObject, parse_public
+from bootlease.tpm.endorsement_key import POLICY_B
 
 NewClient = Callable[..., AttestingClient]
 
@@ -329,6 +331,39 @@ def test_a_reset_counter_that_went_back_is_refused_across_re_enrolment(
     client.enrol()
     client.head, client.challenge = None, None
     assert "clock.reset-count.rollback" in finding_ids(client.present(client.attest()))
+
+
+def test_a_restored_state_is_refused_at_every_try(new_client: NewClient) -> None:
+    """A refusal ends the lineage and forgives nothing; an honest reboot goes on (attack A22)."""
+    client = new_client()
+    before = replace(client.device.clock_info, reset_count=5, restart_count=3, clock=10_000_000)
+    client.device.clock_info = before
+    client.renew()
+    client.device.clock_info = replace(before, restart_count=1, clock=1000)
+    for _ in range(3):
+        client.head, client.challenge = None, None
+        refused = client.present(client.attest())
+        assert finding_ids(refused) == {"clock.restart-count.rollback"}
+    client.device.clock_info = replace(before, reset_count=6, restart_count=0)
+    client.challenge = None
+    assert client.renew().sequence == 0
+
+
+def test_one_tpm_is_one_node_whatever_is_claimed_of_its_ek(new_client: NewClient) -> None:
+    """Another template with the same key leads to the same node; what is none is refused."""
+    client = new_client()
+    ek = parse_public(client.device.ek_public())
+    high = replace(
+        ek,
+        object_attributes=ek.object_attributes | TPMAObject.USER_WITH_AUTH,
+        auth_policy=POLICY_B[ek.name_alg],
+    )
+    asked = client.request_enrolment(ek_public=high.marshal())
+    done = client.activate(CredentialChallenge.parse(asked.content))
+    assert EnrolmentReceipt.parse(done.content).node == client.node
+    no_da = replace(ek, object_attributes=ek.object_attributes | TPMAObject.NO_DA)
+    refused = client.request_enrolment(ek_public=no_da.marshal())
+    assert finding_ids(refused) == {"ek.attributes.unexpected"}
 
 
 def test_one_wrong_secret_ends_a_pending_enrolment(new_client: NewClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import socket
 import sqlite3
 import ssl
@@ -22,7 +23,7 @@ from click.testing import CliRunner, Result
 
 from bootlease.cli import bootlease
 from bootlease.cli.admin import activate, register
-from bootlease.errors import MalformedError, TransportError
+from bootlease.errors import MalformedError, TransportError, VerificationError
 from bootlease.evidence import LeaseAnswer
 from bootlease.node.bundle import parse_bundle
 from bootlease.store import SQLStore
@@ -143,7 +144,7 @@ def test_a_readable_signing_key_is_not_used(start: Start) -> None:
         (("--listen", "0.0.0.0:0"), "unsafe-plain-http"),
         (("--listen", "192.0.2.1:0"), "unsafe-plain-http"),
         (("--tls-cert", __file__), "go together"),
-        (("--tls-cert", __file__, "--tls-key", __file__), "TLS certificate"),
+        (("--tls-cert", __file__, "--tls-key", __file__), "holds no PEM certificate"),
         (("--listen", "nonsense"), "HOST:PORT"),
     ],
 )
@@ -288,11 +289,14 @@ def test_the_operator_sees_nodes_and_decisions_and_changes_policy(
             "verifier",
             "node",
             client.node.hex(),
-            "--verifier",
-            process.url,
+            "--json",
+            *("--verifier", process.url),
             environment=environment,
         )
         assert json.loads(one.stdout)["decisions"][0]["decision"] == refused["decision"]
+        told = command("verifier", "node", client.node.hex(), *options).stdout
+        assert re.search(rf"\d\d:\d\d UTC  refused  decision {refused['decision']}", told)
+        assert "does not grant the scope nothing for https://" in shown.stdout
 
         policy = private_folder / "next.toml"
         policy.write_text(POLICY.replace('"tool:search"', '"nothing"'))
@@ -305,7 +309,11 @@ def test_the_operator_sees_nodes_and_decisions_and_changes_policy(
         other = json.loads(reference_file) | {"version": "2"}
         file = private_folder / "reference-2.json"
         file.write_text(json.dumps(other))
-        assert "golden 2 is registered" in run(register, [str(file), *options]).stdout
+        added = run(register, [str(file), *options])
+        assert "golden 2 is registered" in added.stdout
+        assert "note: registered beside golden 1 (" in added.stderr
+        assert "both are accepted" in added.stderr
+        assert "was registered before" in run(register, [str(file), *options]).stdout
         typo = private_folder / "typo.toml"
         typo.write_text(POLICY.replace(f'"{REFERENCE}"', '"goldne"'))
         mistaken = run(activate, [str(typo), *options])
@@ -316,8 +324,33 @@ def test_the_operator_sees_nodes_and_decisions_and_changes_policy(
             [str(file), "--verifier", process.url],
             env={"BOOTLEASE_ADMIN_CREDENTIAL": "x"},
         )
-        assert isinstance(stranger.exception, TransportError)
-        assert "401" in str(stranger.exception)
+        assert isinstance(stranger.exception, VerificationError)
+        assert "admin credential is not accepted" in str(stranger.exception)
+
+
+def test_an_operator_reads_times_and_reasons(
+    start: Start,
+    private_folder: Path,
+    local_ca: LocalCA,
+    good_boot: SimulatedBoot,
+) -> None:
+    """UTC, not seconds; an id that is not known, or a wrong file, is said as such."""
+    with start() as process, connected(process) as http:
+        client = client_of(process, local_ca, good_boot, http)
+        client.enrol()
+        client.renew()
+        credential = private_folder / "credential"
+        credential.write_text(process.credential + "\n")
+        options = ("--verifier", process.url, "--credential-file", str(credential))
+        told = command("verifier", "nodes", *options).stdout
+        assert re.fullmatch(rf"{client.node.hex()}  lease 0 until [-0-9]+ [:0-9]+ UTC\n", told)
+        policy = private_folder / "policy.toml"
+        nobody = command("verifier", "node", "00" * 32, *options)
+        assert isinstance(nobody.exception, MalformedError)
+        assert "No node with this id is enrolled" in str(nobody.exception)
+        wrong = command("reference", "register", str(policy), *options)
+        assert isinstance(wrong.exception, MalformedError)
+        assert str(wrong.exception).startswith(f"{policy}: ")
 
 
 def test_sigkill_loses_no_enrolment_and_leaves_no_unknown_token(

@@ -37,7 +37,7 @@ from bootlease.appraisal.result import (
 from bootlease.appraisal.steps import appraise_boot, verdict_key
 from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.evidence import Challenge, VerifiedEvidence
-from bootlease.lineage import Prior, continue_lineage
+from bootlease.lineage import HighWaterMark, Prior, continue_lineage
 from bootlease.model import Effect, Finding
 from bootlease.policy import Admission, Policy, PolicyEpoch
 from bootlease.reference import ReferenceSet
@@ -55,6 +55,7 @@ def appraise(
     *,
     challenge: Challenge,
     prior: Prior | None,
+    high_water: HighWaterMark,
     enrolment: Enrolment,
     roots: TrustedRoots,
     references: Sequence[ReferenceSet],
@@ -75,6 +76,7 @@ def appraise(
             says that ``cache`` needs none, or if it is not at hand, which refuses.
         challenge: The challenge as issued.
         prior: Where the node's live lineage stands, if it has one.
+        high_water: The furthest that the node's TPM was ever seen to stand, in any lineage.
         enrolment: The node's record.
         roots: Manufacturers trusted now.
         references: The registered reference sets; policy decides which are accepted.
@@ -98,7 +100,7 @@ def appraise(
     identity += check_clock(
         None if prior is None else prior.clock_info,
         quote.clock_info,
-        enrolment.reset_count_floor,
+        high_water=high_water,
         unsafe=rules.quote.unsafe_clock,
     )
     # 3. A3 to A6: what is not in the signed selection is not known.
@@ -246,25 +248,26 @@ def check_request(
                 seen=str(len(evidence.leases)),
             )
         )
-    for number, lease in enumerate(evidence.leases):
+    for lease in evidence.leases:
+        audience = "".join(char if char.isprintable() else "?" for char in lease.audience)
         findings += [
-            _scope_denied(number, name) for name in uncovered(lease_rules.scopes, lease.scope)
+            _scope_denied(name, audience) for name in uncovered(lease_rules.scopes, lease.scope)
         ]
         if lease.audience not in lease_rules.audiences:
             findings.append(
                 Finding(
                     "policy.audience.denied",
-                    f"Lease {number}: the policy grants nothing for this audience.",
-                    seen="".join(char if char.isprintable() else "?" for char in lease.audience),
+                    f"The policy grants nothing for the audience {audience}.",
+                    seen=audience,
                 )
             )
     return tuple(findings)
 
 
-def _scope_denied(number: int, name: str) -> Finding:
+def _scope_denied(name: str, audience: str) -> Finding:
     return Finding(
         "policy.scope.denied",
-        f"Lease {number}: the policy does not grant the scope {name}.",
+        f"The policy does not grant the scope {name} for {audience}.",
         seen=name,
     )
 

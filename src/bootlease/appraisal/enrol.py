@@ -55,16 +55,16 @@ class AcceptedEnrolment:
     needs_join_token: bool
     notes: tuple[Finding, ...]
 
-    def enrolment(self, *, now: int, reset_count_floor: int = 0) -> Enrolment:
+    def enrolment(self, *, now: int) -> Enrolment:
         """Return the record to keep once credential activation has succeeded."""
         return Enrolment(
             node=self.node,
             ek_public=self.ek.public.marshal(),
+            ek_digest=hashlib.sha256(self.ek.spki).digest(),
             ak_public=self.ak.public.marshal(),
             ak_name=self.ak.name,
             endorsement=self.endorsement,
             enrolled_at=now,
-            reset_count_floor=reset_count_floor,
         )
 
 
@@ -89,9 +89,7 @@ def accept_enrolment(
         VerificationError: With every check that failed.
     """
     ek_public, ak_public = parse_public(request.ek_public), parse_public(request.ak_public)
-    ek_digest = hashlib.sha256(request.ek_public).digest()
-    findings = _admission(request, ek_digest, policy)
-    findings += _algorithm(ek_public, policy)
+    findings = _algorithm(ek_public, policy)
     ek: EndorsementKey | None = None
     ak: AttestationKey | None = None
     endorsement: Endorsement | None = None
@@ -101,20 +99,20 @@ def accept_enrolment(
         findings += exc.findings
     try:
         ek = accept_endorsement_key(ek_public)
-        if request.ek_chain and ek_digest not in policy.enrolment.unsafe_unendorsed_ek:
-            verified = verify_ek_chain(request.ek_chain, roots, ek, now=now)
-            findings += verified.notes
-            endorsement = verified.endorsement
-        else:
-            # Listed by hand, a certificate is not looked at: it could only promise too much.
-            findings.append(unendorsed(ek_digest, policy))
     except VerificationError as exc:
         findings += exc.findings
+    findings += _admission(request, ek, policy)
+    if ek is not None:
+        try:
+            endorsement, notes = _endorsed(request, ek, roots, policy, now)
+            findings += notes
+        except VerificationError as exc:
+            findings += exc.findings
     refusing = refusals(tuple(findings))
     if ek is None or ak is None or refusing:
         raise VerificationError(*refusing)
     return AcceptedEnrolment(
-        node=node_id(request.ek_public),
+        node=node_id(ek.spki),
         ek=ek,
         ak=ak,
         endorsement=endorsement,
@@ -123,7 +121,20 @@ def accept_enrolment(
     )
 
 
-def _admission(request: EnrolmentRequest, ek_digest: bytes, policy: Policy) -> list[Finding]:
+def _endorsed(
+    request: EnrolmentRequest, ek: EndorsementKey, roots: TrustedRoots, policy: Policy, now: int
+) -> tuple[Endorsement | None, tuple[Finding, ...]]:
+    ek_digest = hashlib.sha256(ek.spki).digest()
+    if request.ek_chain and ek_digest not in policy.enrolment.unsafe_unendorsed_ek:
+        verified = verify_ek_chain(request.ek_chain, roots, ek, now=now)
+        return verified.endorsement, tuple(verified.notes)
+    # Listed by hand, a certificate is not looked at: it could only promise too much.
+    return None, (unendorsed(ek_digest, policy),)
+
+
+def _admission(
+    request: EnrolmentRequest, ek: EndorsementKey | None, policy: Policy
+) -> list[Finding]:
     rules = policy.enrolment
     if rules.admit is Admission.JOIN_TOKEN:
         if request.join_token is None:
@@ -134,6 +145,10 @@ def _admission(request: EnrolmentRequest, ek_digest: bytes, policy: Policy) -> l
                 )
             ]
         return []
+    if ek is None:
+        # Without a key there is nothing that a list could name; it is refused as it is.
+        return []
+    ek_digest = hashlib.sha256(ek.spki).digest()
     if ek_digest in rules.unsafe_unendorsed_ek:
         return []
     return list(not_allowed(ek_digest, policy))
@@ -143,10 +158,10 @@ def _algorithm(public: TPMTPublic, policy: Policy) -> list[Finding]:
     parameters = public.parameters
     if isinstance(parameters, TPMSECCParms):
         algorithm = _CURVES.get(parameters.curve)
-        seen = f"ECC, curve 0x{parameters.curve:04x}"
+        other = f"ecc, curve 0x{parameters.curve:04x}"
     else:
         algorithm = EKAlgorithm.RSA_2048 if parameters.key_bits == _RSA_BITS else None
-        seen = f"RSA, {parameters.key_bits} bits"
+        other = f"rsa-{parameters.key_bits}"
     expected = policy.enrolment.ek_algorithm
     if algorithm is expected:
         return []
@@ -156,6 +171,6 @@ def _algorithm(public: TPMTPublic, policy: Policy) -> list[Finding]:
             "enrolment.ek-algorithm.mismatch",
             "The policy enrols nodes by an EK of another algorithm.",
             expected=expected.value,
-            seen=seen,
+            seen=other if algorithm is None else algorithm.value,
         )
     ]

@@ -14,7 +14,7 @@ from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.evidence import Challenge
 from bootlease.evidence.verify import VerifiedLease
 from bootlease.ledger import DecisionRecord, GrantedLease
-from bootlease.lineage import Prior
+from bootlease.lineage import HighWaterMark, Prior
 from bootlease.token import ExecutionClaims, LineageClaim, PublicKey, VerifierID
 
 
@@ -23,6 +23,7 @@ def record_decision(
     *,
     challenge: Challenge,
     prior: Prior | None,
+    high_water: HighWaterMark,
     enrolment: Enrolment,
     roots: TrustedRoots,
     lease_ids: Sequence[bytes],
@@ -36,6 +37,7 @@ def record_decision(
         result: What ``appraise`` returned for the other arguments.
         challenge: As given to ``appraise``.
         prior: As given to ``appraise``.
+        high_water: As given to ``appraise``.
         enrolment: As given to ``appraise``.
         roots: As given to ``appraise``.
         lease_ids: A fresh id of 16 bytes for each lease granted.
@@ -53,6 +55,7 @@ def record_decision(
         evidence=result.evidence,
         enrolment=enrolment.digest,
         prior=None if prior is None else prior.encode(),
+        high_water=high_water.encode(),
         granted=result.accepted,
         findings=result.findings,
         lineage_root=lineage.root,

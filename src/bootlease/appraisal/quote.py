@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from bootlease.lineage import HighWaterMark
 from bootlease.model import Effect, Finding, HashAlg
 
 if TYPE_CHECKING:
@@ -75,7 +76,12 @@ def _labels(banks: Iterable[int]) -> str:
 
 
 def check_clock(
-    prior: ClockInfo | None, clock: ClockInfo, min_reset_count: int = 0, *, unsafe: Effect
+    prior: ClockInfo | None,
+    clock: ClockInfo,
+    min_reset_count: int = 0,
+    *,
+    high_water: HighWaterMark | None = None,
+    unsafe: Effect,
 ) -> tuple[Finding, ...]:
     """Demand that the TPM's counters only went forward (A22, A23).
 
@@ -85,14 +91,18 @@ def check_clock(
     Args:
         prior: The counters last accepted of this TPM, if any.
         clock: The counters of the quote at hand.
-        min_reset_count: Highest resetCount ever accepted of this TPM.
+        min_reset_count: A resetCount that this TPM is known to have reached.
+        high_water: The furthest that this TPM's counters were ever seen to stand, if known.
         unsafe: What a clock that the TPM calls unsafe does to the decision.
 
     Returns:
         What went back, and whether the clock is unsafe.
     """
     found = []
-    floor = max(min_reset_count, prior.reset_count if prior else 0)
+    mark = high_water or HighWaterMark()
+    if prior is not None:
+        mark = max(mark, HighWaterMark.of(prior))
+    floor = max(min_reset_count, mark.reset_count)
     if clock.reset_count < floor:
         found.append(
             Finding(
@@ -102,8 +112,8 @@ def check_clock(
                 seen=str(clock.reset_count),
             )
         )
-    elif prior is not None and clock.reset_count == prior.reset_count:
-        found += _within_one_boot(prior, clock)
+    elif clock.reset_count == mark.reset_count:
+        found += _within_one_boot(mark, clock)
     if not clock.safe:
         found.append(
             Finding(
@@ -115,7 +125,7 @@ def check_clock(
     return tuple(found)
 
 
-def _within_one_boot(prior: ClockInfo, clock: ClockInfo) -> list[Finding]:
+def _within_one_boot(prior: HighWaterMark, clock: ClockInfo) -> list[Finding]:
     if clock.restart_count < prior.restart_count:
         return [
             Finding(

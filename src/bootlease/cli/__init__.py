@@ -6,15 +6,20 @@ an exit code and one clear line.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Final, NoReturn
 
 import click
 
 from bootlease import __version__
+from bootlease.cli import standard_output
 from bootlease.cli.exits import ExitCode
+from bootlease.cli.standard_output import OutputError
 from bootlease.errors import MalformedError, TransportError, VerificationError
 
 _COMMANDS: Final = {
@@ -33,6 +38,18 @@ _COMMANDS: Final = {
 
 class _LazyGroup(click.Group):
     """A group that imports a command only when it runs or is listed."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], _COMMANDS) if args else []
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            if not near:
+                raise
+            hint = f"Did you mean {' or '.join(map(repr, near))}?"
+            raise click.UsageError(f"{exc.message} {hint}", ctx) from exc
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -59,12 +76,19 @@ def bootlease() -> None:
     A node proves with its TPM what it booted; a verifier answers with a short-lived execution
     token; when proof stops, execution stops.
 
-    Exit codes: 0 accepted, 1 refused, 2 wrong usage or malformed input, 3 cannot reach.
+    Exit codes: 0 accepted, 1 refused, 2 wrong usage or malformed input, 3 cannot reach, or
+    cannot write to standard output; 130 Ctrl-C, 141 the reader of standard output has gone.
     """
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    # A standard stream that the caller closed is None; complaints into the void are all right.
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
+    if sys.stdout is None:
+        sys.exit(_complain(ExitCode.USAGE, "standard output is closed"))
+    standard_output.install()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -74,22 +98,24 @@ def run(arguments: list[str]) -> int:
         result = bootlease.main(arguments, prog_name="bootlease", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as exc:
-        exc.show()
+        with contextlib.suppress(OSError):
+            exc.show()
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except MalformedError as exc:
         return _complain(ExitCode.USAGE, str(exc))
     except VerificationError as exc:
-        for finding in exc.findings:
-            click.echo(f"bootlease: {finding}", err=True)
+        _tell(*map(str, exc.findings), *getattr(exc, "__notes__", ()))
         return ExitCode.REFUSED
     except TransportError as exc:
         return _complain(ExitCode.UNREACHABLE, str(exc))
-    except BrokenPipeError:
-        # The reader of our stdout has gone (`… | head`): nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.ACCEPTED
+    except OutputError as exc:
+        standard_output.drop()
+        if exc.reader_gone:
+            # `… | head`: nothing is left to say, and nothing went wrong here.
+            return ExitCode.READER_GONE
+        return _complain(ExitCode.UNREACHABLE, str(exc))
     except OSError as exc:
         name = f"{exc.filename}: " if exc.filename else ""
         return _complain(ExitCode.USAGE, f"{name}{exc.strerror or exc}")
@@ -97,5 +123,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _complain(code: ExitCode, message: str) -> ExitCode:
-    click.echo(f"bootlease: error: {message}", err=True)
+    _tell(f"error: {message}")
     return code
+
+
+def _tell(*lines: str) -> None:
+    # What cannot be complained of is still told by the exit code.
+    with contextlib.suppress(OSError):
+        for line in lines:
+            click.echo(f"bootlease: {line}", err=True)

@@ -1,7 +1,8 @@
 """Commands that ask a running verifier, with the operator's credential.
 
 ``activate`` belongs into ``bootlease policy``, ``register`` into ``bootlease reference``, the rest
-into ``bootlease verifier``; the groups attach them.
+into ``bootlease verifier``; the groups attach them. What speaks HTTP is imported when a command
+runs: help needs none of it.
 """
 
 from __future__ import annotations
@@ -9,86 +10,32 @@ from __future__ import annotations
 import functools
 import json
 import os
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-import httpx2
 
-from bootlease.errors import MalformedError, TransportError, VerificationError
-from bootlease.node.problem import parse_problem
-from bootlease.token import strictjson
+from bootlease.cli.files import naming, read_file
+from bootlease.cli.utc import utc
+from bootlease.errors import MalformedError
+
+if TYPE_CHECKING:
+    from bootlease.cli.admin_client import AdminClient
 
 R = TypeVar("R")
 
 CREDENTIAL_VARIABLE: Final = "BOOTLEASE_ADMIN_CREDENTIAL"
-_TIMEOUT: Final = 10.0
-_MAX_ANSWER: Final = 32 * 1024 * 1024
+_MAX_CREDENTIAL: Final = 1024
+_DIGEST_SHOWN: Final = 8
 _JSON: Final = "application/json"
-_FORBIDDEN: Final = frozenset({401, 403})
-_CLIENT_ERRORS: Final = range(400, 500)
-_WAITING: Final = frozenset({408, 429})
 _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AdminClient:
-    """A verifier as its operator reaches it.
-
-    Attributes:
-        url: The verifier's URL.
-        credential: The admin credential.
-        ca: PEM roots for its TLS certificate, in place of the machine's own.
-    """
-
-    url: str
-    credential: str
-    ca: Path | None = None
-
-    def get(self, path: str) -> dict[str, Any]:
-        """Return the JSON object at ``path``."""
-        return self._request("GET", path, None, None)
-
-    def post(self, path: str, body: bytes, media_type: str) -> dict[str, Any]:
-        """Send ``body`` to ``path`` and return the JSON object answered."""
-        return self._request("POST", path, body, media_type)
-
-    def _request(
-        self, method: str, path: str, body: bytes | None, media_type: str | None
-    ) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {self.credential}", "accept": _JSON}
-        if media_type is not None:
-            headers["content-type"] = media_type
-        try:
-            context = ssl.create_default_context(cafile=self.ca)
-            with httpx2.Client(verify=context, timeout=_TIMEOUT, trust_env=False) as client:
-                answer = client.request(method, self.url + path, content=body, headers=headers)
-        except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError) as exc:
-            raise TransportError(f"cannot reach the verifier at {self.url}: {exc}") from exc
-        content = answer.content
-        if not answer.is_success:
-            raise _failure(answer.status_code, content)
-        if len(content) > _MAX_ANSWER:
-            raise TransportError(f"{self.url} answered more than {_MAX_ANSWER} bytes")
-        return strictjson.parse_object(content)
-
-
-def _failure(status: int, content: bytes) -> Exception:
-    problem = parse_problem(content)
-    said = problem.text if problem is not None else "no reason given"
-    if problem is not None and problem.findings:
-        return VerificationError(*problem.findings)
-    if status in _CLIENT_ERRORS and status not in _WAITING | _FORBIDDEN:
-        return MalformedError(f"the verifier refuses the request ({status}): {said}")
-    return TransportError(f"the verifier answered {status}: {said}")
 
 
 def _credential(file: Path | None) -> str:
     if file is not None:
-        text = file.read_text(encoding="ascii", errors="replace").strip()
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_CREDENTIAL).decode("ascii", "replace").strip()
     else:
         text = os.environ.get(CREDENTIAL_VARIABLE, "").strip()
         if not text:
@@ -96,7 +43,8 @@ def _credential(file: Path | None) -> str:
                 f"give the admin credential with --credential-file or in {CREDENTIAL_VARIABLE}"
             )
     if not text.isascii() or not text.isprintable() or " " in text or not text:
-        raise MalformedError("the admin credential is not one line of printable characters")
+        where = CREDENTIAL_VARIABLE if file is None else str(file)
+        raise MalformedError(f"{where} holds no admin credential: one line of printable characters")
     return text
 
 
@@ -110,9 +58,24 @@ def with_admin(command: Callable[..., R]) -> Callable[..., R]:
         help=f"File with the admin credential; else the variable {CREDENTIAL_VARIABLE}.",
     )
     @click.option("--ca", type=_existing, help="PEM roots for its TLS certificate.")
+    @click.option(
+        "--unsafe-plain-http",
+        is_flag=True,
+        help="Send the credential over a network without TLS: whoever listens has it.",
+    )
     @functools.wraps(command)
-    def wrapped(*, url: str, credential_file: Path | None, ca: Path | None, **options: object) -> R:
-        admin = AdminClient(url.rstrip("/"), _credential(credential_file), ca)
+    def wrapped(
+        *,
+        url: str,
+        credential_file: Path | None,
+        ca: Path | None,
+        unsafe_plain_http: bool,
+        **options: object,
+    ) -> R:
+        from bootlease.cli.admin_client import AdminClient, tls_context, verifier_url  # noqa: PLC0415 - heavy
+
+        sound = verifier_url(url, unsafe_plain_http=unsafe_plain_http)
+        admin = AdminClient(sound, _credential(credential_file), tls_context(sound, ca))
         return command(admin, **options)
 
     return wrapped
@@ -131,7 +94,10 @@ def _print(members: object) -> None:
 @with_admin
 def activate(admin: AdminClient, file: Path, *, as_json: bool) -> None:
     """Activate the policy in FILE as the next epoch."""
-    active = admin.post("/v1/admin/policies", file.read_bytes(), "application/toml")
+    with naming(str(file)):
+        active = admin.post(
+            "/v1/admin/policies", read_file(file), "application/toml", "id", "epoch"
+        )
     if as_json:
         _print(active)
     else:
@@ -143,14 +109,41 @@ def activate(admin: AdminClient, file: Path, *, as_json: bool) -> None:
 @_json
 @with_admin
 def register(admin: AdminClient, file: Path, *, as_json: bool) -> None:
-    """Register the reference set in FILE."""
-    reference = admin.post("/v1/admin/references", file.read_bytes(), _JSON)
+    """Register the reference set in FILE.
+
+    Sets of one name stand beside each other: a policy that accepts the name accepts each of them.
+    """
+    known = admin.get("/v1/admin/references", "references")["references"]
+    with naming(str(file)):
+        reference = admin.post(
+            "/v1/admin/references", read_file(file), _JSON, "name", "version", "digest"
+        )
+    _tell_neighbours(reference, known)
     if as_json:
         _print(reference)
-    else:
+        return
+    already = any(each["digest"] == reference["digest"] for each in known)
+    click.echo(
+        f"reference {reference['name']} {reference['version']}"
+        f" {'was registered before' if already else 'is registered'},"
+        f" digest {reference['digest']}"
+    )
+
+
+def _tell_neighbours(reference: dict[str, Any], known: list[dict[str, Any]]) -> None:
+    # Nothing is replaced, not even where the version is the same: who meant to would go on
+    # accepting the old boot without knowing.
+    beside = [
+        f"{each['name']} {each['version']} ({each['digest'][:_DIGEST_SHOWN]}…)"
+        for each in known
+        if each["name"] == reference["name"] and each["digest"] != reference["digest"]
+    ]
+    if beside:
         click.echo(
-            f"reference {reference['name']} {reference['version']} is registered,"
-            f" digest {reference['digest']}"
+            f"note: registered beside {', '.join(beside)}, which it does not replace:"
+            f" {'both' if len(beside) == 1 else 'all of them'} are accepted where a policy"
+            f" accepts {reference['name']!r}",
+            err=True,
         )
 
 
@@ -160,28 +153,45 @@ def register(admin: AdminClient, file: Path, *, as_json: bool) -> None:
 def nodes(admin: AdminClient, *, as_json: bool) -> None:
     """List enrolled nodes."""
     listed: list[dict[str, Any]] = []
-    page = admin.get("/v1/admin/nodes")
+    page = admin.get("/v1/admin/nodes", "nodes")
     listed += page["nodes"]
     while "next" in page:
-        page = admin.get(f"/v1/admin/nodes?after={page['next']}")
+        page = admin.get(f"/v1/admin/nodes?after={page['next']}", "nodes")
         listed += page["nodes"]
     if as_json:
         _print({"nodes": listed})
         return
     for each in listed:
-        lineage = each["lineage"]
-        state = (
-            "no lease" if lineage is None else f"lease {lineage['seq']} to {lineage['expires_at']}"
-        )
-        click.echo(f"{each['node']}  {state}")
+        click.echo(f"{each['node']}  {_lease_of(each)}")
+
+
+def _lease_of(shown: dict[str, Any]) -> str:
+    lineage = shown["lineage"]
+    if lineage is None:
+        return "no lease"
+    return f"lease {lineage['seq']} until {utc(lineage['expires_at'])}"
 
 
 @click.command()
 @click.argument("node_id", metavar="NODE")
+@_json
 @with_admin
-def node(admin: AdminClient, node_id: str) -> None:
-    """Print one node and its latest decisions as JSON."""
-    _print(admin.get(f"/v1/admin/nodes/{_hex_id(node_id)}"))
+def node(admin: AdminClient, node_id: str, *, as_json: bool) -> None:
+    """Print one node and its latest decisions."""
+    shown = admin.get(f"/v1/admin/nodes/{_hex_id(node_id)}", "node", "lineage", "decisions")
+    if as_json:
+        _print(shown)
+        return
+    click.echo(f"node {shown['node']}, {_lease_of(shown)}")
+    click.echo(f"  enrolled {utc(shown['enrolled_at'])}, EK {shown['ek']}")
+    make = shown["endorsement"]
+    if make is None:
+        click.echo("  no manufacturer vouches for its TPM")
+    else:
+        click.echo(f"  TPM {make['manufacturer']} {make['model']} {make['version']}")
+    for each in shown["decisions"]:
+        verdict = "granted" if each["granted"] else "refused"
+        click.echo(f"  {utc(each['time'])}  {verdict}  decision {each['decision']}")
 
 
 @click.command()
@@ -190,13 +200,15 @@ def node(admin: AdminClient, node_id: str) -> None:
 @with_admin
 def decision(admin: AdminClient, digest: str, *, as_json: bool) -> None:
     """Print the recorded decision DIGEST: what was decided, and every finding."""
-    record = admin.get(f"/v1/admin/decisions/{_hex_id(digest)}")
+    record = admin.get(
+        f"/v1/admin/decisions/{_hex_id(digest)}", "granted", "node", "time", "number", "findings"
+    )
     if as_json:
         _print(record)
         return
     verdict = "granted" if record["granted"] else "refused"
     click.echo(
-        f"{verdict} to node {record['node']} at {record['time']}, decision {record['number']}"
+        f"{verdict} to node {record['node']} at {utc(record['time'])}, decision {record['number']}"
     )
     for finding in record["findings"]:
         click.echo(f"  {finding['effect']}: {finding['message']} [{finding['id']}]")
@@ -207,7 +219,8 @@ def decision(admin: AdminClient, digest: str, *, as_json: bool) -> None:
 @with_admin
 def add_root(admin: AdminClient, file: Path) -> None:
     """Trust the CA certificates in FILE (PEM or DER) to vouch for TPMs."""
-    _print(admin.post("/v1/admin/roots", file.read_bytes(), "application/x-pem-file"))
+    with naming(str(file)):
+        _print(admin.post("/v1/admin/roots", read_file(file), "application/x-pem-file"))
 
 
 @click.command(name="join-token")
@@ -223,7 +236,7 @@ def add_root(admin: AdminClient, file: Path) -> None:
 def join_token(admin: AdminClient, *, expires_in: int, as_json: bool) -> None:
     """Make a join token, printed once."""
     body = json.dumps({"expires_in": expires_in}).encode()
-    made = admin.post("/v1/admin/join-tokens", body, _JSON)
+    made = admin.post("/v1/admin/join-tokens", body, _JSON, "join_token")
     if as_json:
         _print(made)
     else:

@@ -11,17 +11,17 @@ import click
 from bootlease.appraisal import AttestationResult, boot_log_of, read_boot_log
 from bootlease.appraisal import appraise as decide
 from bootlease.cli.exits import ExitCode
+from bootlease.cli.files import MAX_FILE, naming
 from bootlease.cli.policy import read_policy
 from bootlease.cli.reference import read_reference
 from bootlease.endorsement import Enrolment, TrustedRoots, parse_certificates
 from bootlease.eventlog import DEFAULT_LIMITS
 from bootlease.evidence import Challenge, parse_evidence, verify_evidence
 from bootlease.evidence.document import MAX_EVIDENCE
-from bootlease.lineage import Prior
+from bootlease.lineage import HighWaterMark, Prior
 from bootlease.policy import PolicyEpoch
 from bootlease.tpm import accept_attestation_key, parse_public
 
-_MAX_FILE = 16 * 1024 * 1024
 _file = click.File("rb", lazy=True)
 
 
@@ -70,13 +70,21 @@ def appraise(
     recorded.
     """
     now = int(time.time()) if moment is None else moment
-    challenge = Challenge.parse(challenge_file.read(_MAX_FILE))
-    enrolment = Enrolment.parse(enrolment_file.read(_MAX_FILE))
+    with naming(f"--challenge {challenge_file.name}"):
+        challenge = Challenge.parse(challenge_file.read(MAX_FILE))
+    with naming(f"--enrolment {enrolment_file.name}"):
+        enrolment = Enrolment.parse(enrolment_file.read(MAX_FILE))
+        key = accept_attestation_key(parse_public(enrolment.ak_public))
     rules = read_policy(policy_file)
-    key = accept_attestation_key(parse_public(enrolment.ak_public))
-    evidence = verify_evidence(
-        parse_evidence(evidence_file.read(MAX_EVIDENCE + 1)), challenge, key, now=now
-    )
+    prior = None
+    if prior_file is not None:
+        with naming(f"--prior {prior_file.name}"):
+            prior = Prior.parse(prior_file.read(MAX_FILE))
+    roots = TrustedRoots.of(der for file in root_files for der in _certificates(file))
+    references = [read_reference(file) for file in reference_files]
+    with naming(f"EVIDENCE {evidence_file.name}"):
+        presented = parse_evidence(evidence_file.read(MAX_EVIDENCE + 1))
+    evidence = verify_evidence(presented, challenge, key, now=now)
     stored = None
     if log_file is not None:
         stored = read_boot_log(log_file.read(DEFAULT_LIMITS.max_bytes + 1))
@@ -89,17 +97,23 @@ def appraise(
         evidence,
         log,
         challenge=challenge,
-        prior=None if prior_file is None else Prior.parse(prior_file.read(_MAX_FILE)),
+        prior=prior,
+        high_water=HighWaterMark(),
         enrolment=enrolment,
-        roots=TrustedRoots.of(
-            der for file in root_files for der in parse_certificates(file.read(_MAX_FILE))
-        ),
-        references=[read_reference(file) for file in reference_files],
+        roots=roots,
+        references=references,
         policy=PolicyEpoch(rules, epoch),
         now=now,
     )
     _print(result, as_json=as_json)
     return ExitCode.ACCEPTED if result.accepted else ExitCode.REFUSED
+
+
+def _certificates(file: IO[bytes]) -> tuple[bytes, ...]:
+    with naming(f"--root {file.name}"):
+        ders = parse_certificates(file.read(MAX_FILE))
+        TrustedRoots.of(ders)
+        return ders
 
 
 def _print(result: AttestationResult, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
+from bootlease.cli.files import naming
 from bootlease.eventlog import (
     DEFAULT_LIMITS,
     EventType,
@@ -35,6 +36,7 @@ _PREFERRED_BANKS: Final = (
     HashAlg.SHA1,
 )
 _DIGEST_PREFIX: Final = 16
+_NO_LOG: Final = "not a TCG event log"
 _NO_PCR: Final = 0xFFFF_FFFF
 
 _file = click.argument("file", type=click.File("rb"))
@@ -48,7 +50,10 @@ _ccel = click.option(
 
 @click.group(name="eventlog")
 def eventlog() -> None:
-    """Read and replay measured-boot event logs (TCG PFP, TCG 1.2, CCEL)."""
+    """Read and replay measured-boot event logs.
+
+    Of the forms TCG PFP (crypto agile), TCG 1.2 (SHA-1) and CCEL.
+    """
 
 
 @eventlog.command()
@@ -56,12 +61,13 @@ def eventlog() -> None:
 @_json
 @_ccel
 def show(file: IO[bytes], *, as_json: bool, ccel: bool | None) -> None:
-    """Print every event of the log in FILE ("-" for standard input).
+    """Print every event of a log.
 
-    What an event says of itself is unverified; one whose data is not what was measured is
-    marked. Only a quote over the replayed PCRs attests the digests.
+    FILE holds the log; "-" is standard input. What an event says of itself is unverified; one
+    whose data is not what was measured is marked. Only a quote over the replayed PCRs attests the
+    digests.
     """
-    log = parse_event_log(_read(file), ccel=ccel)
+    log = _parse(file, ccel)
     if as_json:
         click.echo(json.dumps(_log_as_dict(log), indent=2))
         return
@@ -75,8 +81,11 @@ def show(file: IO[bytes], *, as_json: bool, ccel: bool | None) -> None:
 @_json
 @_ccel
 def replay_command(file: IO[bytes], *, as_json: bool, ccel: bool | None) -> None:
-    """Print the PCRs that the log in FILE ("-" for standard input) leads to, bank by bank."""
-    replayed = replay(parse_event_log(_read(file), ccel=ccel))
+    """Print the PCRs that a log leads to, bank by bank.
+
+    FILE holds the log; "-" is standard input.
+    """
+    replayed = replay(_parse(file, ccel))
     if as_json:
         click.echo(json.dumps(_replayed_as_dict(replayed), indent=2))
         return
@@ -89,9 +98,16 @@ def replay_command(file: IO[bytes], *, as_json: bool, ccel: bool | None) -> None
         click.echo(f"{bank_label(algorithm)}: not replayed, this build lacks the hash")
 
 
-def _read(file: IO[bytes]) -> bytes:
+def _parse(file: IO[bytes], ccel: bool | None) -> EventLog:  # noqa: FBT001 - as the option
     # One byte beyond the limit is enough for the parser to refuse an endless input.
-    return file.read(DEFAULT_LIMITS.max_bytes + 1)
+    data = file.read(DEFAULT_LIMITS.max_bytes + 1)
+    with naming(f"{_name(file)} is {_NO_LOG}"):
+        return parse_event_log(data, ccel=ccel)
+
+
+def _name(file: IO[bytes]) -> str:
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) and name != "<stdin>" else "standard input"
 
 
 def _best_bank(log: EventLog) -> HashAlg | None:

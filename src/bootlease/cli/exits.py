@@ -11,7 +11,14 @@ class ExitCode(enum.IntEnum):
     ACCEPTED = 0
     REFUSED = 1
     USAGE = 2
-    """Wrong usage or malformed input."""
+    """Wrong usage, malformed input, a file or folder that will not do, a closed standard output."""
     UNREACHABLE = 3
-    """A verifier, TPM or other peer could not be reached."""
+    """A verifier, TPM or other peer could not be reached, or standard output not be written."""
+    HUNG_UP = 129
+    """128 + SIGHUP."""
     INTERRUPTED = 130
+    """128 + SIGINT."""
+    READER_GONE = 141
+    """128 + SIGPIPE: whoever read standard output has gone. It says nothing of any verdict."""
+    TERMINATED = 143
+    """128 + SIGTERM."""

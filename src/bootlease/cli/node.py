@@ -1,7 +1,8 @@
 """``bootlease node``: enrol a node, keep its lease, look at it, collect evidence.
 
 Exit codes: 0 done, or a lease is held; 1 the verifier refuses; 2 wrong usage or a malformed
-file; 3 no TPM, no log, no verifier, or no lease; 130 interrupted.
+file; 3 no TPM, no log, no verifier, or no lease; 130 interrupted; 141 nobody reads standard
+output any more.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ import contextlib
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from bootlease.cli.exits import ExitCode
+from bootlease.cli.files import naming
 from bootlease.cli.node_options import (
     Nonce,
-    Selection,
     ak_option,
     bundle_option,
     ek_option,
@@ -33,7 +35,11 @@ from bootlease.cli.node_options import (
     state_option,
     tcti_option,
 )
-from bootlease.errors import TransportError
+from bootlease.cli.node_tpm import open_bare_tpm, open_tpm, say, tpm_choice
+from bootlease.cli.pcr_selection import Selection
+from bootlease.cli.standard_output import OutputError
+from bootlease.errors import MalformedError
+from bootlease.eventlog import parse_event_log
 from bootlease.evidence import TokenEncoding
 from bootlease.node.agent import NodeAgent, Settings
 from bootlease.node.bundle import JoinBundle
@@ -43,21 +49,17 @@ from bootlease.node.collect import collect as collect_evidence
 from bootlease.node.collect import write_folder
 from bootlease.node.confirm import Confirmation
 from bootlease.node.enrol import enrol as enrol_device
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
+from bootlease.node.files import read_bounded
+from bootlease.node.key_kinds import AKAlgorithm
 from bootlease.node.lease import EndReason, HeldLease, LeaseFiles, LeaseKeeper
-from bootlease.node.logs import EventLogFile, EventLogSource, kernel_log_of
+from bootlease.node.logs import MAX_EVENT_LOG, EventLogFile, EventLogSource, kernel_log_of
 from bootlease.node.run import Reporter, Stopped, run_once, run_until_stopped
 from bootlease.node.state import StateDirectory, read_memory, read_status
 from bootlease.node.status import LeaseState, Status
 from bootlease.node.wishes import LeaseWish
 
 if TYPE_CHECKING:
-    import signal
-
     from bootlease.node.opening import TPMChoice
-    from bootlease.node.tpm_device import ESAPIDevice
-
-_SIGINT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +75,39 @@ class _Run:
     as_json: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _PrintedStatus:
-    """Prints each status on its way to the state directory."""
+    """Prints each status on its way to the state directory.
+
+    Attributes:
+        directory: Where it goes.
+        runs: Stop the agent when nothing can be printed any more: whoever asked for its statuses
+            has gone, and neither of its threads may die of that.
+        lost: Why nothing is printed any more.
+    """
 
     directory: StateDirectory
+    runs: bool
+    lost: OutputError | None = None
 
     def report(self, status: Status) -> None:
-        """Print and publish ``status``."""
-        click.echo(json.dumps(status.as_dict()))
+        """Publish and print ``status``."""
         self.directory.report(status)
+        if self.lost is None:
+            try:
+                click.echo(json.dumps(status.as_dict()))
+            except OutputError as exc:
+                self.lost = exc
+                if self.runs:
+                    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @click.group(name="node")
 def node() -> None:
-    """Be a node: prove with this machine's TPM what it booted, and hold a lease for it."""
+    """Be a node: prove what this machine booted.
+
+    Its TPM signs the proof; a verifier answers it with a lease.
+    """
 
 
 @node.command()
@@ -113,8 +133,8 @@ def enrol(
     Enrolling again is harmless. A new attestation key ends the lease of the old one.
     """
     _check_transport(bundle, allowed=unsafe_plain_http)
-    choice = _choice(tcti, ek_algorithm, ak_algorithm)
-    with StateDirectory(state) as directory, _tpm(choice, directory) as device:
+    choice = tpm_choice(tcti, ek_algorithm, ak_algorithm)
+    with StateDirectory(state) as directory, open_tpm(choice, directory) as device:
         with contextlib.closing(VerifierClient(bundle)) as client:
             enrolment = enrol_device(client, device, bundle)
         directory.save(directory.load().enrolled(enrolment))
@@ -150,7 +170,9 @@ def enrol(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=file_to_write,
-    help="Keep the token here, mode 0600, for as long as the lease stands.",
+    help="Keep the token here, mode 0600, for as long as the lease stands: binary for cwt, text for"
+    " jwt. In HTTP a cwt goes as base64url: `bootlease token proof` makes the headers. Who kills"
+    " the agent with SIGKILL leaves the file behind, until the next agent starts.",
 )
 @click.option(
     "--key-file",
@@ -162,9 +184,10 @@ def enrol(
 @click.option("--json", "as_json", is_flag=True, help="Print every new status, JSON on one line.")
 @click.pass_context
 def run(ctx: click.Context, /, bundle: JoinBundle, **options: Any) -> int:  # noqa: ANN401 - click's
-    """Hold a lease: enrol if need be, attest, and renew until stopped.
+    """Hold a lease: enrol if need be, attest, renew.
 
-    SIGTERM and Ctrl-C take the token back and end the agent.
+    SIGTERM and Ctrl-C take the token back and end the agent, with 0 and 130. An agent that is
+    refused, or cannot reach its verifier, goes on trying; with --once it ends with 1 or 3.
     """
     _check_transport(bundle, allowed=options["unsafe_plain_http"])
     confirmation = Confirmation(options["confirmation"])
@@ -178,7 +201,9 @@ def run(ctx: click.Context, /, bundle: JoinBundle, **options: Any) -> int:  # no
         raise click.UsageError(str(exc), ctx) from exc
     settings = Settings(bundle, (wish,), confirmation)
     log = _log_source(ctx, options["tcti"], options["log_file"])
-    choice = _choice(options["tcti"], options["ek_algorithm"], options["ak_algorithm"])
+    if isinstance(log, EventLogFile):
+        _check_log(log)
+    choice = tpm_choice(options["tcti"], options["ek_algorithm"], options["ak_algorithm"])
     files = LeaseFiles(options["token_file"], options["key_file"])
     return _run(
         _Run(
@@ -197,8 +222,8 @@ def _run(request: _Run) -> int:
     clock, wake = SystemClock(), threading.Event()
     with StateDirectory(request.state) as directory:
         directory.claim(*request.files.paths)
-        store = _PrintedStatus(directory) if request.as_json else directory
-        reporter = Reporter(request.settings.bundle.issuer, store, clock, _say)
+        printed = _PrintedStatus(directory, not request.once) if request.as_json else None
+        reporter = Reporter(request.settings.bundle.issuer, printed or directory, clock, say)
 
         def on_end(reason: EndReason, lease: HeldLease) -> None:
             reporter.ended(reason, lease)
@@ -208,7 +233,7 @@ def _run(request: _Run) -> int:
 
         keeper = LeaseKeeper(clock, request.files, on_end)
         with (
-            _tpm(request.choice, directory) as device,
+            open_tpm(request.choice, directory) as device,
             contextlib.closing(VerifierClient(request.settings.bundle)) as client,
         ):
             agent = NodeAgent(
@@ -220,33 +245,48 @@ def _run(request: _Run) -> int:
                 store=directory,
                 clock=clock,
                 jitter=random.random,
-                say=_say,
+                say=say,
             )
             if request.once:
-                run_once(agent, reporter)
-                return ExitCode.ACCEPTED
+                return _once(agent, reporter, printed)
             stopped = run_until_stopped(agent, keeper, reporter, wake)
+            lost = None if printed is None else printed.lost
             if not stopped.clean:
-                _exit_at_once(stopped)
+                _exit_at_once(stopped, lost)
+    if lost is not None:
+        raise lost
     return _exit_code(stopped.signal)
 
 
+def _once(agent: NodeAgent, reporter: Reporter, printed: _PrintedStatus | None) -> int:
+    try:
+        run_once(agent, reporter)
+    finally:
+        if printed is not None and printed.lost is not None:
+            raise printed.lost
+    return ExitCode.ACCEPTED
+
+
 def _exit_code(caught: signal.Signals) -> int:
-    return ExitCode.INTERRUPTED if caught == _SIGINT else ExitCode.ACCEPTED
+    return ExitCode.INTERRUPTED if caught is signal.SIGINT else ExitCode.ACCEPTED
 
 
-def _exit_at_once(stopped: Stopped) -> NoReturn:
+def _exit_at_once(stopped: Stopped, lost: OutputError | None) -> NoReturn:
     # The worker hangs in the TPM or the network with its connection in use: closing it under
     # the worker's hands would crash, waiting for it would not end.
     sys.stderr.flush()
-    os._exit(_exit_code(stopped.signal))
+    os._exit(_exit_code(stopped.signal) if lost is None else ExitCode.READER_GONE)
 
 
 @node.command()
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(state: Path, *, as_json: bool) -> int:
-    """Show how the lease of this node stands."""
+    """Show how the lease of this node stands.
+
+    Exits with 0 if a lease is held, 1 if the verifier refused, 2 if the status file is damaged, 3
+    if there is no lease for another reason or no agent has run.
+    """
     found, running = read_status(state)
     now = int(time.time())
     holds = found.state is LeaseState.HELD and now < (found.expires_at or 0)
@@ -279,6 +319,7 @@ def _status_lines(found: Status, now: int, *, running: bool, holds: bool) -> Ite
         yield f"next attempt in {max(0, found.next_attempt_at - now)} s"
     for finding in found.findings:
         yield str(finding)
+    yield from found.notes
     if found.error is not None and not found.findings:
         yield f"last error: {found.error}"
 
@@ -312,14 +353,15 @@ def _status_lines(found: Status, now: int, *, running: bool, holds: bool) -> Ite
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def collect(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - click's
-    """Quote this machine and write what `bootlease quote verify` and `reference learn` read.
+    """Quote this machine, and write the evidence to files.
 
-    attest.bin, signature.bin, ak.pub, pcrs.json and eventlog.bin.
+    They are what `bootlease quote verify` and `bootlease reference learn` read: attest.bin,
+    signature.bin, ak.pub, pcrs.json and eventlog.bin.
     """
     tcti, folder = options["tcti"], options["output"]
     log = _log_source(ctx, tcti, options["log_file"]).read()
     algorithm = AKAlgorithm(options["ak_algorithm"] or AKAlgorithm.ECC_P256.value)
-    with _bare_tpm(tcti, algorithm) as device:
+    with open_bare_tpm(tcti, algorithm) as device:
         known = None if options["state"] is None else read_memory(options["state"]).ak
         if known is not None:
             device.load_ak(known)
@@ -336,17 +378,21 @@ def collect(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - cl
         click.echo(f"{folder / name}  {len(content)} bytes")
 
 
-def _say(line: str) -> None:
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    click.echo(f"{stamp} {line}", err=True)
-
-
 def _check_transport(bundle: JoinBundle, *, allowed: bool) -> None:
     if bundle.plain_and_remote and not allowed:
         raise click.UsageError(
             f"the verifier {bundle.issuer} is reached over a network without TLS;"
             " --unsafe-plain-http allows it"
         )
+
+
+def _check_log(log: EventLogFile) -> None:
+    """See that a log named by hand is one; whether it is a good one is the verifier's business."""
+    data = read_bounded(log.path, "event log", at_most=MAX_EVENT_LOG)
+    if not data:
+        raise MalformedError(f"--log {log.path} is empty")
+    with naming(f"--log {log.path} is not a TCG event log"):
+        parse_event_log(data)
 
 
 def _log_source(ctx: click.Context, tcti: str, path: Path | None) -> EventLogSource:
@@ -357,41 +403,3 @@ def _log_source(ctx: click.Context, tcti: str, path: Path | None) -> EventLogSou
             f"--log FILE is needed: the kernel keeps no event log for the TPM at {tcti}", ctx
         )
     return kernel_log_of(tcti)
-
-
-def _needs_extra(exc: ImportError) -> TransportError:
-    return TransportError(
-        "talking to a TPM needs tpm2-pytss and the tpm2-tss libraries: pip install"
-        " 'bootlease[node]'; on Debian: apt install libtss2-esys-3.0.2-0 libtss2-tcti-device0"
-        f" ({' '.join(str(exc).split())[:120]})"
-    )
-
-
-def _choice(tcti: str, ek_algorithm: str | None, ak_algorithm: str | None) -> TPMChoice:
-    try:
-        from bootlease.node.opening import TPMChoice  # noqa: PLC0415 - needs the extra "node"
-    except ImportError as exc:
-        raise _needs_extra(exc) from exc
-    return TPMChoice(
-        tcti,
-        None if ek_algorithm is None else EKAlgorithm(ek_algorithm),
-        None if ak_algorithm is None else AKAlgorithm(ak_algorithm),
-    )
-
-
-@contextlib.contextmanager
-def _tpm(choice: TPMChoice, directory: StateDirectory) -> Iterator[ESAPIDevice]:
-    from bootlease.node.opening import open_with_memory  # noqa: PLC0415 - needs the extra "node"
-
-    with contextlib.closing(open_with_memory(choice, directory, _say)) as device:
-        yield device
-
-
-@contextlib.contextmanager
-def _bare_tpm(tcti: str, algorithm: AKAlgorithm) -> Iterator[ESAPIDevice]:
-    try:
-        from bootlease.node.tpm_device import ESAPIDevice  # noqa: PLC0415 - needs the extra "node"
-    except ImportError as exc:
-        raise _needs_extra(exc) from exc
-    with contextlib.closing(ESAPIDevice(tcti, ak_algorithm=algorithm)) as device:
-        yield device

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
+import ctypes
+import stat
 from pathlib import Path
 from typing import Final
 
 import click
 
 from bootlease.errors import MalformedError, TransportError
-from bootlease.model import PCR_COUNT, HashAlg
 from bootlease.node.bundle import MAX_BUNDLE, JoinBundle, parse_bundle
 from bootlease.node.files import read_bounded
 from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
@@ -56,46 +58,53 @@ class Nonce(click.ParamType[bytes]):
         return nonce
 
 
-class Selection(click.ParamType[dict[HashAlg, tuple[int, ...]]]):
-    """``sha256:0-7,14``; several banks are joined with ``+``."""
-
-    name = "bank:pcrs"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[HashAlg, tuple[int, ...]]:
-        """Read banks and ranges."""
-        if isinstance(value, dict):
-            return value
-        selection: dict[HashAlg, tuple[int, ...]] = {}
-        for part in str(value).split("+"):
-            label, _, ranges = part.partition(":")
-            try:
-                bank = HashAlg.from_label(label)
-                pcrs = {pcr for text in ranges.split(",") for pcr in _pcr_range(text)}
-            except ValueError as exc:
-                self.fail(f"{part!r}: {exc}", param, ctx)
-            if bank in selection:
-                self.fail(f"bank {label} is given twice", param, ctx)
-            selection[bank] = tuple(sorted(pcrs))
-        return selection
-
-
-def _pcr_range(text: str) -> range:
-    first, dash, last = text.partition("-")
-    for end in (first, last or first):
-        if not (end.isascii() and end.isdigit()) or len(end) > 2 or int(end) >= PCR_COUNT:  # noqa: PLR2004 - two digits
-            raise ValueError(f"{text!r} is not a PCR or range of PCRs from 0 to {PCR_COUNT - 1}")
-    if (dash and not last) or int(last or first) < int(first):
-        raise ValueError(f"{text!r} is not a range of PCRs")
-    return range(int(first), int(last or first) + 1)
-
-
 bundle_option = click.option(
     "--bundle", type=Bundle(), required=True, help="Join bundle of the verifier."
 )
+
+
+def _known_tcti(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    kind = value.partition(":")[0]
+    # Without that library none is installed; whoever opens the TPM says what to install.
+    if not _has_library(kind) and _has_library("device"):
+        raise click.BadParameter(
+            f"unknown TCTI {value!r}: no library of tpm2-tss serves it;"
+            " such as device:/dev/tpmrm0, swtpm:path=/run/tpm",
+            ctx,
+            param,
+        )
+    return value
+
+
+def _has_library(kind: str) -> bool:
+    """Tell whether tpm2-tss's loader would find a library (Tss2_TctiLdr_Initialize(3))."""
+    names = (kind, f"libtss2-tcti-{kind}.so.0", f"libtss2-tcti-{kind}.so")
+    for name in names:
+        if ".so" in name:
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(name)
+                return True
+    return False
+
+
+def _log_to_read(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Return where a log is, once it was seen there."""
+    if value is None:
+        return None
+    try:
+        found = value.stat()
+    except FileNotFoundError as exc:
+        raise click.BadParameter(f"File {str(value)!r} does not exist.", ctx, param) from exc
+    except OSError as exc:
+        raise click.BadParameter(f"cannot read {value}: {exc.strerror}", ctx, param) from exc
+    if stat.S_ISDIR(found.st_mode):
+        raise click.BadParameter(f"{value} is a directory", ctx, param)
+    return value
+
+
 tcti_option = click.option(
     "--tcti",
+    callback=_known_tcti,
     default=DEFAULT_TCTI,
     show_default=True,
     help="How tpm2-tss reaches the TPM, for example swtpm:path=/run/tpm.",
@@ -123,7 +132,8 @@ ak_option = click.option(
 log_option = click.option(
     "--log",
     "log_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
+    callback=_log_to_read,
     help="Event log to present; by default the kernel's.",
 )
 plain_option = click.option(

@@ -8,17 +8,15 @@ from typing import IO
 import click
 
 from bootlease.cli.admin import activate
-from bootlease.errors import MalformedError
+from bootlease.cli.files import naming
 from bootlease.policy import Policy, parse_policy
 from bootlease.policy.file import MAX_FILE
 
 
 def read_policy(file: IO[bytes]) -> Policy:
     """Read a policy file; an error names the file."""
-    try:
+    with naming(file.name):
         return parse_policy(file.read(MAX_FILE + 1))
-    except MalformedError as exc:
-        raise MalformedError(f"{file.name}: {exc}") from exc
 
 
 @click.group(name="policy")

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from bootlease.appraisal.quote import check_clock, check_selection, check_signer, note_oddities
 from bootlease.cli.exits import ExitCode
-from bootlease.cli.quote_options import Content, Hex, Parent, Required, Selection, pcr_index
+from bootlease.cli.pcr_selection import pcr_index
+from bootlease.cli.quote_options import Content, Hex, Parent, Required, RequiredPCRs
 from bootlease.errors import MalformedError, VerificationError
 from bootlease.model import Effect, Finding, HashAlg, PCRValues, refusals
 from bootlease.tpm import (
@@ -124,8 +125,8 @@ def quote() -> None:
 @click.option(
     "--require",
     required=True,
-    type=Selection(),
-    help="PCRs that must be quoted: sha256:0,1,2,7; several banks joined with +.",
+    type=RequiredPCRs(),
+    help="PCRs that must be quoted: sha256:0-7,14; several banks joined with +.",
 )
 @click.option(
     "--min-reset-count",
@@ -153,9 +154,11 @@ def verify(
     parent: TPMRH | bytes | None,
     as_json: bool,
 ) -> None:
-    """Verify a quote: signature, challenge, PCR values, coverage and reset counter.
+    """Verify a quote against key, challenge and PCR values.
 
-    Exits with 0 if the quote is accepted, 1 if it is refused, 2 if an input is malformed.
+    Checks signature, challenge, PCR values, coverage and reset counter. Exits with 0 if the quote
+    is accepted, 1 if it is refused, 2 if an input is malformed; with --json a report stands on
+    standard output in all three cases.
     """
     inputs = _Inputs(
         attest=attest,
@@ -170,7 +173,9 @@ def verify(
     try:
         report = _examine(inputs)
     except _MalformedInputError as exc:
-        _show(_Report((exc.finding,), malformed=True), as_json=as_json)
+        # People read of it on standard error, once; programs get a report whatever came in.
+        if as_json:
+            _show(_Report((exc.finding,), malformed=True), as_json=True)
         raise
     _show(report, as_json=as_json)
     if report.verdict != "accepted":

@@ -9,13 +9,13 @@ from typing import Final
 
 import click
 
-from bootlease.model import PCR_COUNT, HashAlg
+from bootlease.cli.pcr_selection import Selection
+from bootlease.model import HashAlg
 from bootlease.tpm import TPMRH
 
 _MAX_FILE: Final = 1 << 20
 _HANDLES: Final = {handle.name.lower(): handle for handle in TPMRH}
 _HANDLE_DIGITS: Final = 8
-_MAX_PCR_DIGITS: Final = 2
 
 Required = dict[HashAlg, frozenset[int]]
 
@@ -54,36 +54,17 @@ class Hex(click.ParamType[bytes]):
             self.fail(f"{value!r} is not an even number of hex digits", param, ctx)
 
 
-class Selection(click.ParamType[Required]):
-    """``sha256:0,1,2,7``; several banks are joined with ``+``."""
+class RequiredPCRs(click.ParamType[Required]):
+    """PCRs that must be quoted; written as everywhere."""
 
     name = "bank:pcrs"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> Required:
-        """Read banks and indices, each once."""
-        required: Required = {}
-        for part in str(value).split("+"):
-            label, _, pcrs = part.partition(":")
-            try:
-                bank = HashAlg.from_label(label)
-            except ValueError as exc:
-                self.fail(str(exc), param, ctx)
-            indices = [pcr_index(text) for text in pcrs.split(",")]
-            chosen = frozenset(index for index in indices if index is not None)
-            if None in indices or bank in required:
-                self.fail(f"{part!r} is not one bank with PCRs from 0 to 23", param, ctx)
-            required[bank] = chosen
-        return required
-
-
-def pcr_index(text: str) -> int | None:
-    """Read a PCR index in its one decimal spelling."""
-    if not (text.isascii() and text.isdigit()) or len(text) > _MAX_PCR_DIGITS:
-        return None
-    index = int(text)
-    return index if index < PCR_COUNT and str(index) == text else None
+        """Read banks and ranges."""
+        selection = Selection().convert(value, param, ctx)
+        return {bank: frozenset(pcrs) for bank, pcrs in selection.items()}
 
 
 class Parent(click.ParamType[TPMRH | bytes]):

@@ -9,6 +9,8 @@ from typing import IO, TYPE_CHECKING, Final
 import click
 
 from bootlease.cli.admin import register
+from bootlease.cli.files import naming
+from bootlease.cli.pcr_selection import PCRList
 from bootlease.errors import MalformedError
 from bootlease.eventlog import DEFAULT_LIMITS, parse_event_log, replay, type_name
 from bootlease.model import PCR_COUNT, HashAlg
@@ -33,28 +35,6 @@ _MAX_PCR_FILE: Final = 1 << 20
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-class _PCRList(click.ParamType[tuple[int, ...]]):
-    """PCR indices as ``0-9,14``."""
-
-    name = "pcrs"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        found: set[int] = set()
-        for part in str(value).split(","):
-            first, dash, last = part.partition("-")
-            if not _is_index(first) or (dash and not _is_index(last)):
-                self.fail(f"{part!r} is no PCR index or range; write 0-9,14", param, ctx)
-            indices = range(int(first), int(last if dash else first) + 1)
-            if not indices:
-                self.fail(f"the range {part!r} is empty", param, ctx)
-            found.update(indices)
-        return tuple(sorted(found))
-
-
 class _Match(click.ParamType[tuple[int, ...]]):
     """How PCRs are matched: ``events:4,8`` or ``value``."""
 
@@ -70,7 +50,7 @@ class _Match(click.ParamType[tuple[int, ...]]):
             return ()
         if mode != "events" or not pcrs:
             self.fail("write events:4,8 (those PCRs by their events) or value", param, ctx)
-        return _PCRList().convert(pcrs, param, ctx)
+        return PCRList().convert(pcrs, param, ctx)
 
 
 class _Bank(click.ParamType[HashAlg]):
@@ -95,10 +75,8 @@ def _is_index(text: str) -> bool:
 
 def read_reference(file: IO[bytes]) -> ReferenceSet:
     """Read a reference file; an error names the file."""
-    try:
+    with naming(f"{file.name} is not a reference set"):
         return parse_reference(file.read(MAX_FILE + 1))
-    except MalformedError as exc:
-        raise MalformedError(f"{file.name}: {exc}") from exc
 
 
 def _bank_values(data: bytes, bank: HashAlg) -> dict[int, bytes]:
@@ -134,7 +112,7 @@ def reference() -> None:
 )
 @click.option(
     "--pcrs",
-    type=_PCRList(),
+    type=PCRList(),
     default=DEFAULT_PCRS,
     help="PCRs to constrain, as 0-9,14 (the default).",
 )
@@ -166,10 +144,12 @@ def learn_command(
 
     The node is golden because you say so: nothing in its log can tell.
     """
-    log = parse_event_log(log_file.read(DEFAULT_LIMITS.max_bytes + 1))
+    with naming(f"--log {log_file.name} is not a TCG event log"):
+        log = parse_event_log(log_file.read(DEFAULT_LIMITS.max_bytes + 1))
     values: PCRValues | None = None
     if quoted is not None:
-        values = {bank: _bank_values(quoted.read(_MAX_PCR_FILE), bank)}
+        with naming(f"--quoted {quoted.name} does not hold PCR values"):
+            values = {bank: _bank_values(quoted.read(_MAX_PCR_FILE), bank)}
     try:
         learned = learn(
             replay(log),
@@ -186,7 +166,15 @@ def learn_command(
     if output is None:
         click.echo(data, nl=False)
         return
-    output.write_bytes(data)
+    try:
+        with output.open("xb") as file:
+            file.write(data)
+    except FileExistsError as exc:
+        # What nodes are compared with is not lost to a slip of the pen.
+        raise click.BadParameter(
+            f"{output} exists and is left as it is; remove it or choose another name",
+            param_hint="'-o' / '--output'",
+        ) from exc
     click.echo(f"{output}: {learned.label}, digest {learned.digest.hex()}", err=True)
 
 

@@ -2,50 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bootlease.errors import MalformedError, TransportError, VerificationError
-from bootlease.relyingparty import FetchedKeys, FileKeys, KeySource, TokenChecker
-from bootlease.token import TokenFormat, base64url, parse_token, verify_proof
+from bootlease.cli.token_input import RequestURL, as_text, key_source, read_signer, read_token
+from bootlease.cli.utc import utc
+from bootlease.errors import MalformedError, VerificationError
+from bootlease.model import Finding
+from bootlease.relyingparty import TokenChecker
+from bootlease.token import TokenFormat, make_proof, parse_token, verify_proof
 from bootlease.token.ear import meaning, tier_of
 from bootlease.token.scope import is_scope_name
-from bootlease.token.verified import MAX_TOKEN_BYTES
-from bootlease.token.verify import unwrap
+from bootlease.token.verify import DEFAULT_LEEWAY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bootlease.token import ExecutionClaims
 
-_MAX_INPUT: Final = 2 * MAX_TOKEN_BYTES
-_MAX_PATH: Final = 1024
-_SHORTEST_TOKEN: Final = 200
-"""Characters; a signature and the mandatory claims alone need more. Shorter text is a file name
-with a typo."""
 _TWO_MINUTES: Final = 120
 _DIGEST_PREFIX: Final = 16
+_JTI_BYTES: Final = 16
 
 _token = click.argument("token")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+class _MalformedPartError(MalformedError):
+    """One of the inputs has not its form."""
+
+    def __init__(self, part: str, cause: MalformedError, option: str | None) -> None:
+        super().__init__(f"{option}: {cause}" if option else str(cause))
+        self.finding = Finding(f"{part}.malformed", f"The {part} is malformed: {cause}.")
+
+
+@contextlib.contextmanager
+def _part(part: str, option: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except MalformedError as exc:
+        raise _MalformedPartError(part, exc, option) from exc
+
+
 @click.group(name="token")
 def token() -> None:
-    """Show and verify execution tokens (CWT or JWT)."""
+    """Show, verify and present execution tokens (CWT or JWT)."""
 
 
 @token.command()
 @_token
 @_json
 def show(token: str, *, as_json: bool) -> None:
-    """Print what TOKEN says: the token itself, a file that holds it, or "-" for standard input.
+    """Print what TOKEN says, unverified.
 
-    Nothing is verified.
+    TOKEN is the token itself, a file that holds it, or "-" for standard input.
     """
-    form, claims = parse_token(_read(token))
+    form, claims = parse_token(read_token(token))
     if as_json:
         click.echo(_as_json(form, claims, verified=False))
         return
@@ -55,13 +73,17 @@ def show(token: str, *, as_json: bool) -> None:
 
 @token.command()
 @_token
-@click.option("--keys", required=True, help="File or URL of a JWK Set, COSE key set or PEM key.")
+@click.option(
+    "--keys",
+    required=True,
+    help="File or URL of a JWK Set, COSE key set or PEM key; or a file with a join bundle.",
+)
 @click.option("--issuer", required=True, help="The verifier's URL.")
 @click.option("--audience", required=True, help="Whom the token must be for.")
 @click.option("--scope", help="A scope name that the token must cover.")
 @click.option("--proof", help="The proof of possession (the DPoP header).")
 @click.option("--method", help="The request's method, with --proof.")
-@click.option("--url", help="The request's URL, with --proof.")
+@click.option("--url", type=RequestURL(), help="The request's URL, with --proof.")
 @_json
 def verify(
     token: str,
@@ -75,32 +97,41 @@ def verify(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Check that TOKEN counts now: signature, profile, issuer, audience, time and scope.
+    """Check that TOKEN counts now.
 
-    Without --proof it is not checked who presents the token. TOKEN is the token itself, a file
-    that holds it, or "-" for standard input.
+    Checks signature, profile, issuer, audience, time and scope. Without --proof it is not checked
+    who presents the token. TOKEN is the token itself, a file that holds it, or "-" for standard
+    input. With --json a report stands on standard output whether the token is accepted, refused
+    or malformed.
     """
     if (proof is None) != (method is None) or (proof is None) != (url is None):
         raise click.UsageError("--proof, --method and --url go together")
     if scope is not None and not is_scope_name(scope):
         raise click.UsageError(f"--scope: {scope!r} is not a scope name")
-    raw = _read(token)
     try:
-        checker = TokenChecker(_key_source(keys), issuer=issuer, audience=audience)
-        verified = checker.check(raw, scope=scope)
+        with _part("keys", "--keys"):
+            source = key_source(keys)
+        with _part("token"):
+            raw = read_token(token)
+            checker = TokenChecker(source, issuer=issuer, audience=audience)
+            verified = checker.check(raw, scope=scope)
         if proof is not None and method is not None and url is not None:
-            verify_proof(
-                proof,
-                confirmation=verified.claims.confirmation,
-                htm=method,
-                htu=url,
-                access_token=_as_text(raw),
-                now=time.time(),
-            )
+            with _part("proof", "--proof"):
+                verify_proof(
+                    proof,
+                    confirmation=verified.claims.confirmation,
+                    htm=method,
+                    htu=url,
+                    access_token=as_text(raw),
+                    now=time.time(),
+                )
     except VerificationError as exc:
         if as_json:
-            findings = [finding.as_dict() for finding in exc.findings]
-            click.echo(json.dumps({"verdict": "refused", "findings": findings}, indent=2))
+            click.echo(_report("refused", exc.findings))
+        raise
+    except _MalformedPartError as exc:
+        if as_json:
+            click.echo(_report("malformed", (exc.finding,)))
         raise
     if as_json:
         click.echo(
@@ -108,45 +139,60 @@ def verify(
         )
         return
     click.echo("accepted")
-    _print(verified.format, verified.claims, time.time())
+    _print(verified.format, verified.claims, time.time(), leeway=DEFAULT_LEEWAY)
     if proof is None:
         click.echo("possession   not checked: no --proof was given")
     else:
         click.echo("possession   proven with the confirmation key")
 
 
-def _read(text: str) -> bytes:
-    path = Path(text)
-    try:
-        if text == "-" or (len(text) <= _MAX_PATH and path.is_file()):
-            with click.open_file(text, "rb") as file:
-                data: bytes = file.read(_MAX_INPUT + 1)
-        elif len(text) < _SHORTEST_TOKEN:
-            raise MalformedError(f"no file {text!r}, and too short for a token")
-        else:
-            data = text.encode()
-    except OSError as exc:
-        raise TransportError(f"cannot read {text}: {exc.strerror}") from exc
-    except (UnicodeEncodeError, ValueError) as exc:
-        raise MalformedError("neither a token nor a file") from exc
-    if len(data) > _MAX_INPUT:
-        raise MalformedError(f"a token has at most {MAX_TOKEN_BYTES} bytes")
-    # A CWT is binary, and may well end in a byte that looks like white space.
-    return data if data[:1] and data[0] > 0x7F else data.strip()  # noqa: PLR2004 - not ASCII
+@token.command(name="proof")
+@click.option(
+    "--key",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The confirmation key, PEM: what `bootlease node run --key-file` wrote.",
+)
+@click.option(
+    "--token",
+    "token_text",
+    required=True,
+    help='The token, a file that holds it, or "-": what `bootlease node run --token-file` wrote.',
+)
+@click.option("--method", required=True, help="The request's method, as in GET.")
+@click.option("--url", required=True, type=RequestURL(), help="The request's URL.")
+@_json
+def proof_command(key: Path, token_text: str, method: str, url: str, *, as_json: bool) -> None:
+    """Make the two HTTP headers that present a token.
+
+    They are good for one request, made within a minute. With curl:
+    bootlease token proof ... | curl -H @- URL
+    """
+    raw = read_token(token_text)
+    _, claims = parse_token(raw)
+    signer = read_signer(key)
+    if claims.confirmation != signer.public:
+        raise click.UsageError("--key: the token confirms another key")
+    text = as_text(raw)
+    made = make_proof(
+        signer,
+        htm=method,
+        htu=url,
+        iat=int(time.time()),
+        jti=secrets.token_urlsafe(_JTI_BYTES),
+        access_token=text,
+    )
+    headers = {"Authorization": f"DPoP {text}", "DPoP": made}
+    if as_json:
+        click.echo(json.dumps(headers, indent=2))
+        return
+    for name, value in headers.items():
+        click.echo(f"{name}: {value}")
 
 
-def _as_text(raw: bytes) -> str:
-    form = unwrap(raw)
-    return form if isinstance(form, str) else base64url.encode(form)
-
-
-def _key_source(text: str) -> KeySource:
-    if "://" in text:
-        try:
-            return FetchedKeys(text)
-        except ValueError as exc:
-            raise click.BadParameter(str(exc), param_hint="--keys") from exc
-    return FileKeys(Path(text))
+def _report(verdict: str, findings: tuple[Finding, ...]) -> str:
+    found = [finding.as_dict() for finding in findings]
+    return json.dumps({"verdict": verdict, "findings": found}, indent=2)
 
 
 def _as_json(
@@ -162,10 +208,17 @@ def _as_json(
     return json.dumps(document, indent=2)
 
 
-def _print(form: TokenFormat, claims: ExecutionClaims, now: float) -> None:
+def _until(claims: ExecutionClaims, now: float, leeway: int) -> str:
+    left = claims.expires_at - int(now)
+    if left >= 0:
+        return f"{_span(left)} from now"
+    allowed = f", within the {leeway} s allowed for clocks" if leeway else ""
+    return f"ended {_span(-left)} ago{allowed}"
+
+
+def _print(form: TokenFormat, claims: ExecutionClaims, now: float, *, leeway: int = 0) -> None:
     lineage, boot, policy = claims.lineage, claims.boot, claims.policy
-    left = int(claims.expires_at - now)
-    until = f"{_span(left)} from now" if left >= 0 else f"ended {_span(-left)} ago"
+    until = _until(claims, now, leeway)
     place = f"renewal {lineage.seq}" if lineage.seq else "first lease"
     rows = [
         ("token", f"{form.value.upper()}, lease {claims.lease_id.hex()}"),
@@ -173,7 +226,7 @@ def _print(form: TokenFormat, claims: ExecutionClaims, now: float) -> None:
         ("issued by", f"{claims.issuer} ({claims.verifier.build})"),
         ("for", claims.audience),
         ("scope", " ".join(claims.scope)),
-        ("until", f"{_utc(claims.expires_at)} ({until})"),
+        ("until", f"{utc(claims.expires_at)} ({until})"),
         ("lineage", f"{place} of {lineage.root.hex()[:_DIGEST_PREFIX]}"),
         ("boot", f"TPM reset {boot.reset_count}, restart {boot.restart_count}"),
         ("reference", f"{claims.reference.name} {claims.reference.digest.hex()[:_DIGEST_PREFIX]}"),
@@ -196,10 +249,3 @@ def _protection(claims: ExecutionClaims) -> str:
 
 def _span(seconds: int) -> str:
     return f"{seconds} s" if seconds < _TWO_MINUTES else f"{seconds // 60} min"
-
-
-def _utc(seconds: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return f"{seconds} s after 1970"

@@ -1,28 +1,21 @@
-"""``bootlease verifier``: making, running and asking a verifier."""
+"""``bootlease verifier``: making, running and asking a verifier.
+
+What serves, stores and signs is imported when a command runs: help needs none of it.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from pathlib import Path
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from bootlease.cli.admin import add_root, decision, join_token, node, nodes
-from bootlease.errors import TransportError
-from bootlease.store import SQLStore
-from bootlease.token import KeySet, VerificationKey
-from bootlease.verifier.access import JOIN_PREFIX, new_secret, secret_digest
-from bootlease.verifier.bundle import bundle_members
-from bootlease.verifier.datadir import DATABASE, load_signing_key, read_settings
-from bootlease.verifier.server import ServeOptions, parse_listen, serve
-from bootlease.verifier.service import SystemClock
-from bootlease.verifier.setup import Founding, found
 
 _DEFAULT_LISTEN: Final = "127.0.0.1:8400"
-_MAX_FILE: Final = 16 * 1024 * 1024
 
 _data = click.option(
     "--data",
@@ -32,19 +25,6 @@ _data = click.option(
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
-def read_file(path: Path) -> bytes:
-    """Return a file's bytes.
-
-    Raises:
-        TransportError: It is too long.
-    """
-    with path.open("rb") as file:
-        data = file.read(_MAX_FILE + 1)
-    if len(data) > _MAX_FILE:
-        raise TransportError(f"{path} is longer than {_MAX_FILE} bytes")
-    return data
 
 
 @click.group(name="verifier")
@@ -71,6 +51,11 @@ def verifier() -> None:
     type=_existing,
     help="Reference file to register; may be repeated.",
 )
+@click.option(
+    "--credential-file",
+    type=click.Path(path_type=Path),
+    help="New file, mode 0600, for the admin credential, which is then not printed.",
+)
 @_json
 def init(
     *,
@@ -79,31 +64,36 @@ def init(
     policy: Path,
     roots: tuple[Path, ...],
     references: tuple[Path, ...],
+    credential_file: Path | None,
     as_json: bool,
 ) -> None:
     """Make a verifier: folder, signing key, database, first policy.
 
     Prints the admin credential, once: only its hash is kept.
     """
-    founding = Founding(
-        issuer=issuer,
-        policy=read_file(policy),
-        roots=tuple(map(read_file, roots)),
-        references=tuple(map(read_file, references)),
+    from bootlease.cli.founding import make_verifier  # noqa: PLC0415 - what help does without
+
+    credential, notes = make_verifier(
+        data, issuer, policy, roots, references, credential_file=credential_file
     )
-    credential = found(data, founding, SQLStore.open)
     click.echo(f"bootlease: made a verifier in {data}", err=True)
+    for note in notes:
+        click.echo(note, err=True)
+    made = {"data": str(data), "issuer": issuer}
+    if credential_file is not None:
+        made["credential_file"] = str(credential_file)
+        click.echo(f"bootlease: the admin credential is in {credential_file}", err=True)
+    else:
+        made["admin_credential"] = credential
     if as_json:
+        click.echo(json.dumps(made))
+    elif credential_file is None:
+        click.echo(credential)
         click.echo(
-            json.dumps({"data": str(data), "issuer": issuer, "admin_credential": credential})
+            "bootlease: the admin credential was printed once on standard output; it is not shown"
+            " again, keep it in a file with mode 0600",
+            err=True,
         )
-        return
-    click.echo(credential)
-    click.echo(
-        "bootlease: above is the admin credential; it is not shown again, keep it in a file with"
-        " mode 0600",
-        err=True,
-    )
 
 
 @verifier.command(name="serve")
@@ -125,6 +115,9 @@ def serve_command(
     *, data: Path, listen: str, tls_cert: Path | None, tls_key: Path | None, unsafe_plain_http: bool
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; logs are JSON lines on standard error."""
+    from bootlease.store import SQLStore  # noqa: PLC0415 - as above
+    from bootlease.verifier.server import ServeOptions, parse_listen, serve  # noqa: PLC0415 - as above
+
     serve(
         ServeOptions(
             data=data,
@@ -159,14 +152,12 @@ def bundle(
     *, data: Path, output: Path, tls_root: Path | None, join_token: bool, expires_in: int
 ) -> None:
     """Write the join bundle: what a node must know of this verifier, and trusts."""
-    settings = read_settings(data)
-    keys = KeySet((VerificationKey(load_signing_key(data).public),))
-    members = bundle_members(
-        settings.issuer,
-        keys,
-        tls_root=None if tls_root is None else read_file(tls_root).decode("ascii", "replace"),
-        join_token=_make_join_token(data, expires_in) if join_token else None,
-    )
+    from bootlease.cli.join_bundle import make_bundle  # noqa: PLC0415 - what help does without
+
+    source = click.get_current_context().get_parameter_source("expires_in")
+    if source is not ParameterSource.DEFAULT and not join_token:
+        raise click.UsageError("--expires-in is the life of a join token: give --join-token too")
+    members = make_bundle(data, tls_root, join_for=expires_in if join_token else None)
     text = json.dumps(members, indent=2) + "\n"
     if str(output) == "-":
         click.echo(text, nl=False)
@@ -177,21 +168,6 @@ def bundle(
         os.fchmod(file.fileno(), 0o600)
         file.write(text)
     click.echo(f"bootlease: wrote {output}", err=True)
-
-
-def _make_join_token(data: Path, expires_in: int) -> str:
-    token = new_secret(JOIN_PREFIX)
-    now = SystemClock().now()
-
-    async def keep(store: SQLStore) -> None:
-        await store.add_join_token(secret_digest(token), now=now, expires_at=now + expires_in)
-
-    store = SQLStore.open(data / DATABASE)
-    try:
-        asyncio.run(keep(store))
-    finally:
-        store.close()
-    return token
 
 
 for command in (nodes, node, decision, add_root, join_token):

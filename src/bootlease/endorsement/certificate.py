@@ -39,6 +39,7 @@ _UNREADABLE: Final = (
     OverflowError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
+    x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
 """All that ``cryptography`` raises for bytes it cannot read as a certificate."""

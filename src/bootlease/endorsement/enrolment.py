@@ -24,30 +24,27 @@ class Enrolment:
     Attributes:
         node: Node id, 32 bytes, derived from the EK.
         ek_public: TPMT_PUBLIC of the EK.
+        ek_digest: SHA-256 of the EK's DER SubjectPublicKeyInfo: how policies name it.
         ak_public: TPMT_PUBLIC of the AK.
         ak_name: Name of the AK, as credential activation proved it.
         endorsement: The manufacturer's word; ``None`` for an EK that an operator lists by hand.
         enrolled_at: Seconds since the epoch.
-        reset_count_floor: Greatest resetCount ever seen from this TPM; survives re-enrolment.
-        ek_digest: SHA-256 of the EK's TPMT_PUBLIC: how policies name it.
         ak_qualified_name: What the TPM must name the AK as a primary of the endorsement hierarchy.
         digest: SHA-256 of the encoded record: what a decision was made about.
     """
 
     node: bytes
     ek_public: bytes
+    ek_digest: bytes
     ak_public: bytes
     ak_name: bytes
     endorsement: Endorsement | None
     enrolled_at: int
-    reset_count_floor: int = 0
-    ek_digest: bytes = field(init=False, repr=False, compare=False)
     ak_qualified_name: bytes = field(init=False, repr=False, compare=False)
     digest: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Renewals use these; the record is made once for many of them.
-        object.__setattr__(self, "ek_digest", hashlib.sha256(self.ek_public).digest())
         object.__setattr__(self, "ak_qualified_name", _qualified_name(self.ak_name))
         object.__setattr__(self, "digest", hashlib.sha256(self.encode()).digest())
 
@@ -60,7 +57,7 @@ class Enrolment:
             "ak": self.ak_public,
             "name": self.ak_name,
             "at": self.enrolled_at,
-            "resets": self.reset_count_floor,
+            "id": self.ek_digest,
         }
         if self.endorsement is not None:
             record["endorsement"] = self.endorsement.wire()
@@ -78,13 +75,13 @@ class Enrolment:
         enrolment = cls(
             node=fields.digest("node"),
             ek_public=fields.octets("ek", at_most=MAX_TPM_STRUCTURE),
+            ek_digest=fields.digest("id"),
             ak_public=fields.octets("ak", at_most=MAX_TPM_STRUCTURE),
             ak_name=fields.octets("name", at_most=MAX_TPM_STRUCTURE),
             endorsement=Endorsement.from_wire(fields.map("endorsement", at_most=8))
             if fields.has("endorsement")
             else None,
             enrolled_at=fields.unsigned("at"),
-            reset_count_floor=fields.unsigned("resets"),
         )
         fields.end()
         return enrolment

@@ -81,7 +81,10 @@ def parse_certificates(data: bytes) -> tuple[bytes, ...]:
         MalformedError: The bytes are neither, or hold no certificate.
     """
     if _BEGIN not in data:
-        parse_certificate(data)
+        try:
+            parse_certificate(data)
+        except MalformedError as exc:
+            raise MalformedError(f"neither a PEM nor a DER certificate: {exc}") from exc
         return (data,)
     try:
         loaded = x509.load_pem_x509_certificates(data)

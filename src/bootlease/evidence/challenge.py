@@ -1,6 +1,7 @@
 """The challenge a verifier sets, and the answer to evidence that met it.
 
-Layout: docs/protocol.md, "Challenge" and "Lease answer".
+Layout: docs/protocol.md, "Challenge" and "Lease answer". Both may gain members; a node ignores
+those that it does not know, so that a newer verifier does not stop it.
 """
 
 from __future__ import annotations
@@ -69,15 +70,13 @@ class Challenge:
             MalformedError: The value is not a challenge.
         """
         fields = Fields(value, "challenge")
-        challenge = cls(
+        return cls(
             nonce=fields.digest("nonce"),
             node=fields.digest("node"),
             issued_at=fields.unsigned("iat"),
             expires_at=fields.unsigned("exp"),
             pcrs=_parse_selection(fields.map("pcrs", at_most=len(HashAlg))),
         )
-        fields.end()
-        return challenge
 
 
 def _parse_selection(banks: Mapping[Any, Any]) -> Mapping[HashAlg, tuple[int, ...]]:
@@ -172,17 +171,18 @@ class LeaseAnswer:
             MalformedError: The bytes are not a lease answer.
         """
         fields = Fields(cbor.decode(data, max_bytes=MAX_ANSWER), "lease answer")
-        answer = cls(
+        leases = fields.array("leases", at_most=MAX_LEASES)
+        if not leases:
+            raise MalformedError("lease answer holds no lease")
+        return cls(
             decision=fields.digest("decision"),
             head=fields.digest("head"),
             sequence=fields.unsigned("seq"),
             life=fields.unsigned("life", at_most=86_400),
             expires_in=fields.unsigned("expires_in", at_most=86_400),
-            leases=tuple(map(_parse_lease, fields.array("leases", at_most=MAX_LEASES))),
+            leases=tuple(map(_parse_lease, leases)),
             challenge=Challenge.from_wire(fields.map("challenge", at_most=8)),
         )
-        fields.end()
-        return answer
 
 
 def _parse_lease(value: object) -> IssuedLease:
@@ -194,12 +194,10 @@ def _parse_lease(value: object) -> IssuedLease:
     lease_id = fields.octets("id", at_most=16)
     if len(lease_id) != 16:  # noqa: PLR2004 - RFC 8392 cti: this protocol's are 16 bytes
         raise MalformedError("issued lease needs an id of 16 bytes")
-    lease = IssuedLease(
+    return IssuedLease(
         lease_id=lease_id,
         encoding=encoding,
         token=fields.octets("token", at_most=MAX_TOKEN),
         claims_digest=fields.digest("claims"),
         expires_at=fields.unsigned("exp"),
     )
-    fields.end()
-    return lease

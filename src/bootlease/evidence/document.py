@@ -6,6 +6,7 @@ a ``VerifiedEvidence`` of it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from bootlease.evidence.request import (
 from bootlease.model import PCR_COUNT, HashAlg, PCRValues
 
 MAX_EVIDENCE: Final = 16 * 1024 * 1024
-"""A document with every log inside; the largest event log accepted is 8 MiB."""
+"""A document with every log inside; a verifier may accept less, and says so (413)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Evidence:
         signature: TPMT_SIGNATURE over ``quote``.
         pcrs: PCR values as presented.
         logs: Logs that came along, by kind; others are named by digest in the binding only.
-        digest: SHA-256 of the whole document.
+        digest: SHA-256 of the document with ``logs`` empty. The binding fixes every log by its
+            digest, so the same evidence has one name, whether its logs come along or not.
     """
 
     binding: Binding
@@ -52,6 +54,10 @@ class Evidence:
     pcrs: PCRValues
     logs: Mapping[str, bytes]
     digest: bytes = field(default=b"")
+
+    def without_logs(self) -> Evidence:
+        """Return the document that ``digest`` names: this one with ``logs`` empty."""
+        return dataclasses.replace(self, logs={})
 
     def encode(self) -> bytes:
         """Return the document's deterministic CBOR."""
@@ -104,6 +110,7 @@ def _parse_plain(data: bytes) -> Evidence | None:
             if not data.startswith(_ONE_LOG):
                 return None
             logs["tcg"], end = cbor.cut_bytes(data, len(_ONE_LOG))
+        log_end = end
         start, end = end, data.index(_QUOTE, end)
         pcrs = _plain_pcrs(data[start:end]) if end - start <= _MAX_REMEMBERED else None
         quote, end = cbor.cut_bytes(data, end + len(_QUOTE))
@@ -118,7 +125,8 @@ def _parse_plain(data: bytes) -> Evidence | None:
         return None
     if end != len(data) or len(quote) > MAX_TPM_STRUCTURE or len(signature) > MAX_TPM_STRUCTURE:
         return None
-    digest = hashlib.sha256(data).digest()
+    core = data if not logs else _NO_LOG + data[log_end:]
+    digest = hashlib.sha256(core).digest()
     return Evidence(binding, encoded_binding, leases, quote, signature, pcrs, logs, digest)
 
 
@@ -145,7 +153,7 @@ def _parse_any(data: bytes, max_bytes: int) -> Evidence:
     fields = Fields(cbor.decode(data, max_bytes=max_bytes), "evidence")
     fields.version("v", 1)
     encoded_binding = fields.octets("binding", at_most=MAX_BINDING)
-    evidence = Evidence(
+    unnamed = Evidence(
         binding=parse_binding(encoded_binding),
         encoded_binding=encoded_binding,
         leases=_parse_leases(fields),
@@ -153,10 +161,10 @@ def _parse_any(data: bytes, max_bytes: int) -> Evidence:
         signature=fields.octets("signature", at_most=MAX_TPM_STRUCTURE),
         pcrs=_parse_pcrs(fields),
         logs=_parse_logs(fields.map("logs", at_most=len(LOG_KINDS))),
-        digest=hashlib.sha256(data).digest(),
     )
     fields.end()
-    return evidence
+    core = unnamed.without_logs().encode() if unnamed.logs else data
+    return dataclasses.replace(unnamed, digest=hashlib.sha256(core).digest())
 
 
 def _parse_leases(fields: Fields) -> tuple[LeaseRequest, ...]:

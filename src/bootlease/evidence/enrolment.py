@@ -20,9 +20,15 @@ MAX_CHAIN: Final = 6
 MAX_JOIN_TOKEN: Final = 128
 
 
-def node_id(ek_public: bytes) -> bytes:
-    """Derive the node id from TPMT_PUBLIC of the EK: another TPM cannot take it over."""
-    return hashlib.sha256(b"bootlease/node/1\0" + ek_public).digest()
+def node_id(ek_spki: bytes) -> bytes:
+    """Derive the node id from the EK: another TPM cannot take it over, nor this one have two.
+
+    Args:
+        ek_spki: The EK's key alone, DER SubjectPublicKeyInfo. Not TPMT_PUBLIC: a credential
+            opens whatever attributes and policy its public area was sent with, so that each
+            variation would be a node of its own, without the history of the first.
+    """
+    return hashlib.sha256(b"bootlease/node/1\0" + ek_spki).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +107,11 @@ class CredentialChallenge:
             MalformedError: The bytes are not a credential challenge.
         """
         fields = Fields(cbor.decode(data, max_bytes=MAX_ENROLMENT), "credential challenge")
-        message = cls(
+        return cls(
             enrolment=fields.digest("enrolment"),
             id_object=fields.octets("object", at_most=MAX_TPM_STRUCTURE),
             encrypted_secret=fields.octets("secret", at_most=MAX_TPM_STRUCTURE),
         )
-        fields.end()
-        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,4 @@ class EnrolmentReceipt:
             MalformedError: The bytes are not an enrolment receipt.
         """
         fields = Fields(cbor.decode(data, max_bytes=MAX_ENROLMENT), "enrolment receipt")
-        message = cls(node=fields.digest("node"))
-        fields.end()
-        return message
+        return cls(node=fields.digest("node"))

@@ -1,7 +1,8 @@
 """Typed access to the members of a decoded CBOR map.
 
-Every message of the protocol is a map with text keys and a closed set of members: a member that
-is missing, of another type, too long or unknown makes the message malformed.
+Every message of the protocol is a map with text keys. A member that is missing, of another type or
+too long makes the message malformed; so does an unknown one in what a node sends, where ``end`` is
+called: what is signed must mean one thing.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ code of the stated version, ``appraise`` over these gives this verdict and these
 Layout, deterministic CBOR (RFC 8949 §4.2.1), a flat array so that its order needs no sorting::
 
     ["bootlease/decision/1", node, time, nonce, challenge issued at, challenge expires at,
-     evidence, enrolment, prior / null, granted, [finding...],
+     evidence, enrolment, prior / null, high water, granted, [finding...],
      lineage root, lineage previous / null, sequence, [reference...],
      policy id, policy digest, policy epoch, roots, code version,
      [[lease id, [scope name...], audience, cnf thumbprint, expires at]...], previous / null]
 
 Everything named without a type is a SHA-256 digest or an identifier of 16 or 32 bytes; ``prior``
-is an encoded lineage state. A finding is a map as ``Finding.as_dict`` gives it.
+is an encoded lineage state, ``high water`` resetCount, restartCount (32 bits each) and clock (64)
+of the node's TPM at their furthest. A finding is a map as ``Finding.as_dict`` gives it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from bootlease.model import Effect, Finding
 
 RECORD_TYPE: Final = "bootlease/decision/1"
 MAX_RECORD: Final = 4 * 1024 * 1024
-_MEMBERS: Final = 22
+_MEMBERS: Final = 23
 _MAX_TEXT: Final = 64 * 1024
 
 
@@ -66,6 +67,7 @@ class DecisionRecord:
         evidence: Digest of the evidence document.
         enrolment: Digest of the node's record.
         prior: Encoded lineage state before the decision, if any.
+        high_water: The furthest that the TPM's counters were seen to stand before, encoded.
         granted: The verdict.
         findings: All findings.
         lineage_root: Root of the lineage.
@@ -91,6 +93,7 @@ class DecisionRecord:
     evidence: bytes
     enrolment: bytes
     prior: bytes | None
+    high_water: bytes
     granted: bool
     findings: tuple[Finding, ...]
     lineage_root: bytes
@@ -122,6 +125,7 @@ class DecisionRecord:
                 *(_HEAD, octets(self.node), number(self.time), octets(self.nonce)),
                 *(number(self.challenge_issued_at), number(self.challenge_expires_at)),
                 *(octets(self.evidence), octets(self.enrolment), _or_null(self.prior)),
+                octets(self.high_water),
                 b"\xf5" if self.granted else b"\xf4",
                 cbor.encode([finding.as_dict() for finding in self.findings])
                 if self.findings
@@ -156,19 +160,20 @@ class DecisionRecord:
                 evidence=_bytes(members[6]),
                 enrolment=_bytes(members[7]),
                 prior=_optional(members[8]),
-                granted=_boolean(members[9]),
-                findings=tuple(map(_finding, _array(members[10]))),
-                lineage_root=_bytes(members[11]),
-                lineage_previous=_optional(members[12]),
-                sequence=_integer(members[13]),
-                references=tuple(map(_bytes, _array(members[14]))),
-                policy_id=_text(members[15]),
-                policy_digest=_bytes(members[16]),
-                policy_epoch=_integer(members[17]),
-                roots=_bytes(members[18]),
-                code_version=_text(members[19]),
-                leases=tuple(map(_lease, _array(members[20]))),
-                previous=_optional(members[21]),
+                high_water=_bytes(members[9]),
+                granted=_boolean(members[10]),
+                findings=tuple(map(_finding, _array(members[11]))),
+                lineage_root=_bytes(members[12]),
+                lineage_previous=_optional(members[13]),
+                sequence=_integer(members[14]),
+                references=tuple(map(_bytes, _array(members[15]))),
+                policy_id=_text(members[16]),
+                policy_digest=_bytes(members[17]),
+                policy_epoch=_integer(members[18]),
+                roots=_bytes(members[19]),
+                code_version=_text(members[20]),
+                leases=tuple(map(_lease, _array(members[21]))),
+                previous=_optional(members[22]),
             )
         except ValueError as exc:
             raise MalformedError(f"decision record: {exc}") from exc

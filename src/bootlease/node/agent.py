@@ -36,7 +36,9 @@ from bootlease.token import LineageClaim
 
 LOG_WANTED: Final = frozenset({"eventlog.unavailable"})
 """Findings that ask for the log itself; the challenge still stands."""
-CHALLENGE_GONE: Final = frozenset({"challenge.unknown", "challenge.expired", "challenge.spent"})
+CHALLENGE_GONE: Final = frozenset(
+    {"challenge.unknown", "challenge.expired", "challenge.spent", "challenge.outdated"}
+)
 """Findings that say nothing of this node, only that another challenge is needed."""
 NODE_GONE: Final = frozenset({"node.unknown"})
 """Findings of a verifier that does not know this node: enrol again."""

@@ -38,7 +38,7 @@ class Attestation:
         log: The event log that it names by digest.
         clock: What the TPM said of its counters: which boot this is.
         data: The document's bytes.
-        digest: SHA-256 of the bytes.
+        digest: The evidence digest: SHA-256 of the document with its logs left out.
     """
 
     evidence: Evidence
@@ -50,7 +50,8 @@ class Attestation:
     def __post_init__(self) -> None:
         data = self.evidence.encode()
         object.__setattr__(self, "data", data)
-        object.__setattr__(self, "digest", hashlib.sha256(data).digest())
+        core = self.evidence.without_logs().encode() if self.has_log else data
+        object.__setattr__(self, "digest", hashlib.sha256(core).digest())
 
     @property
     def has_log(self) -> bool:

@@ -34,7 +34,7 @@ from bootlease.evidence import (
 from bootlease.evidence.challenge import MAX_ANSWER
 from bootlease.node.bundle import JoinBundle
 from bootlease.node.calls import UnavailableError
-from bootlease.node.problem import PROBLEM_TYPE, parse_problem
+from bootlease.node.problem import PROBLEM_TYPE, Problem, parse_problem
 
 Message = TypeVar("Message")
 
@@ -75,6 +75,7 @@ TIMEOUT: Final = 10.0
 """Seconds for one call, from connecting to the answer's last byte."""
 MAX_RETRY_AFTER: Final = 300.0
 _BUSY: Final = frozenset({408, 425, 429})
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "WRONG VERSION NUMBER", "RECORD_LAYER_FAILURE")
 
 
 class VerifierClient:
@@ -187,6 +188,9 @@ def _tls_context(root: str | None) -> ssl.SSLContext:
 
 
 def _why(exc: Exception) -> str:
+    # OpenSSL takes the first bytes of an answer in plain HTTP for a TLS record of its own.
+    if any(reason in str(exc).upper() for reason in _NOT_TLS):
+        return "it speaks plain HTTP, the join bundle says https"
     return " ".join(str(exc).split())[:200] or type(exc).__name__
 
 
@@ -201,12 +205,21 @@ def _failure(response: httpx2.Response, content: bytes) -> Exception:
     what = problem.text if problem is not None else response.reason_phrase or "no reason given"
     if _CLIENT_ERROR <= status < _SERVER_ERROR and status not in _BUSY:
         if problem is not None and problem.findings:
-            return VerificationError(*problem.findings)
+            return _refusal(problem)
         if problem is not None:
             return MalformedError(f"the verifier refuses the request ({status}): {what}")
     return UnavailableError(
         f"the verifier answered {status}: {what}", retry_after=_retry_after(response)
     )
+
+
+def _refusal(problem: Problem) -> VerificationError:
+    refused = VerificationError(*problem.findings)
+    if problem.decision is not None:
+        refused.add_note(
+            f"recorded at the verifier: `bootlease verifier decision {problem.decision}` shows it"
+        )
+    return refused
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

@@ -39,6 +39,7 @@ ENDORSEMENT_LAST: Final = 0x8101FFFF
 
 _PERSISTENT_FIRST: Final = 0x81000000
 _HANDLES_AT_ONCE: Final = 254
+_RESOURCE_MANAGED: Final = "/dev/tpmrm"
 _NV_CHUNK: Final = 512
 _NV_LIMIT: Final = 16384
 _HINTS: Final = {
@@ -258,8 +259,13 @@ def _unreachable(tcti: str, error: TSS2_Exception) -> str:
     kind, _, rest = tcti.partition(":")
     path = rest.removeprefix("path=") if kind == "swtpm" else rest
     if kind in ("device", "swtpm") and path.startswith("/"):
-        if not Path(path).exists():
+        try:
+            Path(path).stat()
+        except PermissionError:
+            return f"permission denied on the way to {path}"
+        except OSError:
             return f"no TPM at {path} (TCTI {tcti})"
         if not os.access(path, os.R_OK | os.W_OK):
-            return f"permission denied on {path}; is this user in the group tss?"
+            hint = "; is this user in the group tss?" if path.startswith(_RESOURCE_MANAGED) else ""
+            return f"permission denied on {path}{hint}"
     return f"cannot reach a TPM through TCTI {tcti!r}: {error}"

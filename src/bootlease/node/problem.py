@@ -1,12 +1,14 @@
 """Problem documents: why a verifier refused.
 
-Specification: RFC 9457 (application/problem+json), with the member ``findings``: a list of
-``Finding.as_dict()``. Members that are not known are ignored, as RFC 9457 §3.2 demands; one
-that is known and has another form makes the document say nothing rather than half.
+Specification: RFC 9457 (application/problem+json), with the members ``findings``, a list of
+``Finding.as_dict()``, and ``decision``, the hex digest under which a refusal is recorded. Members
+that are not known are ignored, as RFC 9457 §3.2 demands; one that is known and has another form
+makes the document say nothing rather than half.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ MAX_FINDINGS: Final = 256
 _MAX_ID: Final = 128
 _MAX_TEXT: Final = 2048
 _MAX_NUMBER: Final = 1 << 32
+_DIGEST: Final = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,12 @@ class Problem:
     Attributes:
         text: Title and detail in one line, fit for a terminal.
         findings: Every finding that it lists.
+        decision: Under what digest the verifier recorded its decision, if it did.
     """
 
     text: str
     findings: tuple[Finding, ...]
+    decision: str | None = None
 
 
 def parse_problem(data: bytes) -> Problem | None:
@@ -48,15 +53,22 @@ def parse_problem(data: bytes) -> Problem | None:
         if type(findings) is not list or len(findings) > MAX_FINDINGS:
             return None
         parsed = tuple(_finding(finding) for finding in findings)
+        decision = _digest(members["decision"]) if "decision" in members else None
     except MalformedError:
         return None
     said = [_line(members.get(name)) for name in ("title", "detail")]
-    return Problem(": ".join(filter(None, said)) or "no reason given", parsed)
+    return Problem(": ".join(filter(None, said)) or "no reason given", parsed, decision)
 
 
 def printable(text: str) -> str:
     """Return ``text`` in one line without control characters: it is not ours to trust."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _digest(value: Any) -> str:  # noqa: ANN401 - unverified JSON
+    if type(value) is not str or not _DIGEST.fullmatch(value):
+        raise MalformedError("a problem's decision is not a SHA-256 digest in hex")
+    return value
 
 
 def _line(value: Any) -> str:  # noqa: ANN401 - unverified JSON

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from bootlease.errors import MalformedError, TransportError, VerificationError
+from bootlease.errors import BootleaseError, MalformedError, TransportError, VerificationError
 from bootlease.node.agent import NodeAgent, Outcome
 from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
 from bootlease.node.status import LeaseState, LeaseStatus, Status
@@ -73,10 +73,22 @@ class Reporter:
         elif isinstance(outcome.error, VerificationError):
             for finding in outcome.error.findings:
                 self._say(str(finding))
+            for note in _notes(outcome.error):
+                self._say(note)
             self._say(f"next attempt in {outcome.wait:.0f} s")
         else:
-            self._say(f"no renewal: {outcome.error}; next attempt in {outcome.wait:.1f} s")
+            self._say(f"{self._failure(outcome)}; next attempt in {outcome.wait:.1f} s")
         self._outcome(outcome, node, next_attempt_at=self._clock.now() + int(outcome.wait))
+
+    def _failure(self, outcome: Outcome) -> str:
+        with self._lock:
+            known = self._status
+        left = (known.expires_at or 0) - self._clock.now()
+        if known.state is LeaseState.HELD and left > 0:
+            return f"no renewal: {outcome.error}; the lease still holds for {left} s"
+        if known.renewed_at is None:
+            return f"no lease yet: {outcome.error}"
+        return f"no lease: {outcome.error}"
 
     def attempted(self, outcome: Outcome, node: bytes | None) -> None:
         """Tell what an only attempt brought; whoever made it complains about an error."""
@@ -86,6 +98,7 @@ class Reporter:
 
     def _outcome(self, outcome: Outcome, node: bytes | None, **changes: object) -> None:
         changes |= {"node": None if node is None else node.hex(), "error": None, "findings": ()}
+        changes["notes"] = _notes(outcome.error)
         if outcome.granted is not None:
             changes |= _granted(outcome.granted, self._clock.now())
         elif isinstance(outcome.error, VerificationError):
@@ -114,6 +127,10 @@ class Reporter:
             except TransportError as exc:
                 # A full disk must not end a lease that stands.
                 self._say(str(exc))
+
+
+def _notes(error: BootleaseError | None) -> tuple[str, ...]:
+    return tuple(getattr(error, "__notes__", ()))
 
 
 def _granted(lease: HeldLease, now: int) -> dict[str, object]:

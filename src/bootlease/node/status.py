@@ -56,6 +56,7 @@ class Status:
         leases: What is held.
         error: Why the last attempt brought nothing.
         findings: Why the verifier refused.
+        notes: What to do about it, and where it is recorded.
     """
 
     state: LeaseState
@@ -70,6 +71,7 @@ class Status:
     leases: tuple[LeaseStatus, ...] = ()
     error: str | None = None
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form, with absent members left out."""
@@ -90,6 +92,7 @@ class Status:
             ],
             "error": self.error,
             "findings": [finding.as_dict() for finding in self.findings],
+            "notes": list(self.notes),
         }
         return {name: value for name, value in full.items() if value is not None}
 
@@ -124,6 +127,7 @@ def parse_status(data: bytes) -> Status:
             ),
             error=members.get("error"),
             findings=tuple(_finding(finding) for finding in members["findings"]),
+            notes=tuple(str(note) for note in members.get("notes", ())),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise MalformedError(f"the status is damaged: {exc}") from exc

@@ -8,11 +8,12 @@
     [enrolment]   admit, ek_algorithm, allow_ek, unsafe_unendorsed_ek
 
 Every key must be there and no other may be: what is forgotten or misspelt is an error, never
-"accept". An error names the key.
+"accept". An error names the key; all keys that are wrong are named at once.
 """
 
 from __future__ import annotations
 
+import difflib
 import enum
 import re
 import tomllib
@@ -30,6 +31,8 @@ from bootlease.policy.values import (
 )
 
 MAX_FILE: Final = 1024 * 1024
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_MAX_TOLD: Final = 8
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _CLOCK_EFFECTS: Final = {"refuse": Effect.REFUSES, "note": Effect.NOTES}
 _TABLES: Final = {
@@ -51,17 +54,17 @@ def parse_policy(text: str | bytes) -> Policy:
     if len(text) > MAX_FILE:
         raise MalformedError(f"a policy of more than {MAX_FILE} bytes")
     try:
-        file = tomllib.loads(text.decode() if isinstance(text, bytes) else text)
+        decoded = text.decode() if isinstance(text, bytes) else text
+        if decoded.startswith(_BYTE_ORDER_MARK):
+            raise MalformedError(
+                "policy: the file begins with a byte order mark, which TOML does not allow; save"
+                " it as UTF-8 without one"
+            )
+        file = tomllib.loads(decoded)
     # tomllib descends once for each level of nesting.
     except (ValueError, RecursionError) as exc:
         raise MalformedError(f"policy: {exc}") from exc
-    _keys(file, "", ("schema", "id", *_TABLES))
-    if type(file["schema"]) is not int or file["schema"] != 1:
-        raise MalformedError("policy: schema must be 1")
-    for table, keys in _TABLES.items():
-        if type(file[table]) is not dict:
-            raise MalformedError(f"policy: [{table}] must be a table")
-        _keys(file[table], f"{table}.", keys)
+    _demand_keys(file)
     try:
         return Policy(
             id=_typed(file["id"], "id", str),
@@ -74,13 +77,35 @@ def parse_policy(text: str | bytes) -> Policy:
         raise MalformedError(f"policy: {exc}") from exc
 
 
-def _keys(table: dict[str, Any], prefix: str, keys: tuple[str, ...]) -> None:
-    for key in keys:
-        if key not in table:
-            raise MalformedError(f"policy: {prefix}{key} is missing")
-    for key in table:
-        if key not in keys:
-            raise MalformedError(f"policy: {prefix}{_shown(key)} is not a known key")
+def _demand_keys(file: dict[str, Any]) -> None:
+    # Another schema has other keys: nothing else that could be said of it would help.
+    if "schema" in file and (type(file["schema"]) is not int or file["schema"] != 1):
+        raise MalformedError("policy: schema must be 1")
+    wrong = _wrong_keys(file, "", ("schema", "id", *_TABLES))
+    for name, keys in _TABLES.items():
+        table = file.get(name, {})
+        if type(table) is not dict:
+            wrong.append(f"[{name}] must be a table")
+        elif name in file:
+            wrong += _wrong_keys(table, f"{name}.", keys)
+    if len(wrong) > _MAX_TOLD:
+        wrong[_MAX_TOLD:] = [f"and {len(wrong) - _MAX_TOLD} more"]
+    if wrong:
+        raise MalformedError(f"policy: {'; '.join(wrong)}")
+
+
+def _wrong_keys(table: dict[str, Any], prefix: str, keys: tuple[str, ...]) -> list[str]:
+    # The unknown first: a key is missing most often because it is misspelt.
+    unknown = [_unknown(key, prefix, keys) for key in table if key not in keys]
+    return unknown + [f"{prefix}{key} is missing" for key in keys if key not in table]
+
+
+def _unknown(key: str, prefix: str, keys: tuple[str, ...]) -> str:
+    shown = _shown(key)
+    hint = "".join(
+        f" (did you mean {close!r}?)" for close in difflib.get_close_matches(shown, keys, n=1)
+    )
+    return f"{prefix}{shown} is not a known key{hint}"
 
 
 def _shown(key: str) -> str:

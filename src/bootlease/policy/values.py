@@ -126,7 +126,7 @@ class EnrolmentPolicy:
     Attributes:
         admit: How a node is let in.
         ek_algorithm: The EK it enrols with.
-        allow_ek: SHA-256 of the TPMT_PUBLIC of EKs that may enrol, for an allowlist.
+        allow_ek: SHA-256 of the DER SubjectPublicKeyInfo of EKs that may enrol, for an allowlist.
         unsafe_unendorsed_ek: EKs that need no certificate: an operator vouches for them alone.
     """
 

@@ -91,8 +91,8 @@ class TokenChecker:
         # A proof may pass from leeway before its iat to max_age + leeway after.
         self._replay = replay or ReplayCache(keep=proof_max_age + 2 * leeway + 1)
         self._max_seen = max_seen
-        self._seen: dict[bytes | str, VerifiedToken] = {}
-        self._seen_under: KeySet | None = None
+        # One value: no thread sees the tokens of one key set under the name of another.
+        self._seen: tuple[KeySet | None, dict[bytes | str, VerifiedToken]] = (None, {})
         self._lock = threading.Lock()
 
     def check(self, token: bytes | str, *, scope: str | None = None) -> VerifiedToken:
@@ -171,8 +171,9 @@ class TokenChecker:
 
     def _verified(self, token: bytes | str, now: float) -> VerifiedToken:
         keys = self._keys.key_set()
-        if keys is self._seen_under:
-            seen = self._seen.get(token)
+        under, remembered = self._seen
+        if keys is under:
+            seen = remembered.get(token)
             if seen is not None:
                 return seen
         try:
@@ -205,13 +206,14 @@ class TokenChecker:
         if len(token) > 2 * MAX_TOKEN_BYTES or self._max_seen <= 0:
             return
         with self._lock:
-            if keys is not self._seen_under:
+            under, remembered = self._seen
+            if keys is not under:
                 # A withdrawn key takes every token it signed with it.
-                self._seen = {}
-                self._seen_under = keys
-            while len(self._seen) >= self._max_seen:
-                del self._seen[next(iter(self._seen))]
-            self._seen[token] = verified
+                remembered = {}
+                self._seen = (keys, remembered)
+            while len(remembered) >= self._max_seen:
+                del remembered[next(iter(remembered))]
+            remembered[token] = verified
 
 
 def challenge_for(error: MalformedError | VerificationError) -> Challenge:

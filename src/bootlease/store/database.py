@@ -104,6 +104,7 @@ def _engine(path: Path) -> Engine:
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
+            "recursive_triggers = ON",
             f"busy_timeout = {BUSY_TIMEOUT_MS}",
             "trusted_schema = OFF",
         ):

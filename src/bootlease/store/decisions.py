@@ -18,6 +18,7 @@ from bootlease.ports import (
     StoredDecision,
     StoredLineage,
 )
+from bootlease.store.registry import governance
 from bootlease.store.tables import (
     answers,
     blobs,
@@ -29,6 +30,8 @@ from bootlease.store.tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bootlease.store.connection import Connection, Row
 
 MAX_CLAIMS: Final = 64 * 1024
@@ -48,7 +51,7 @@ _COUNT_LIVE: Final = (
     )
 )
 _ADD_CHALLENGE: Final = insert(challenges).inline()
-_CHALLENGE: Final = select(_challenge.document, _challenge.spent_at).where(
+_CHALLENGE: Final = select(_challenge.document, _challenge.spent_at, _challenge.asked).where(
     _challenge.nonce == bindparam("challenge")
 )
 _SPEND: Final = (
@@ -70,10 +73,10 @@ _MOVE_LINEAGE: Final = (
     .where(lineages.c.node == bindparam("id"), lineages.c.version == bindparam("seen"))
     .values(version=bindparam("next"), prior=bindparam("state"), decision=bindparam("last"))
 )
-_RAISE_FLOOR: Final = (
+_RAISE_MARK: Final = (
     update(nodes)
-    .where(nodes.c.node == bindparam("id"), nodes.c.reset_floor < bindparam("counter"))
-    .values(reset_floor=bindparam("counter"))
+    .where(nodes.c.node == bindparam("id"), nodes.c.high_water < bindparam("counters"))
+    .values(high_water=bindparam("counters"))
 )
 _HAS_BLOB: Final = select(blobs.c.size).where(blobs.c.digest == bindparam("blob"))
 _ADD_BLOB: Final = insert(blobs).inline()
@@ -106,7 +109,7 @@ _DECISIONS_OF: Final = (
 _ADD_ANSWER: Final = insert(answers).inline()
 _ANSWER: Final = select(answers.c.granted, answers.c.answer).where(
     and_(
-        answers.c.evidence == bindparam("document"),
+        answers.c.request == bindparam("document"),
         answers.c.node == bindparam("id"),
         answers.c.expires_at > bindparam("now"),
     )
@@ -145,7 +148,9 @@ def _insert_challenge(db: Connection, challenge: Challenge, *, asked: bool) -> N
 def challenge(db: Connection, nonce: bytes) -> StoredChallenge | None:
     """Return the challenge with this nonce."""
     row = db.one(_CHALLENGE, {"challenge": nonce})
-    return None if row is None else StoredChallenge(Challenge.parse(row[0]), row[1])
+    if row is None:
+        return None
+    return StoredChallenge(Challenge.parse(row[0]), row[1], asked=row[2] == 1)
 
 
 def lineage(db: Connection, node: bytes) -> StoredLineage:
@@ -163,8 +168,25 @@ def answer(db: Connection, node: bytes, document: bytes, *, now: int) -> StoredA
     return None if row is None else StoredAnswer(granted=row[0] == 1, body=row[1])
 
 
-def commit(db: Connection, decision: DecisionCommit) -> CommitOutcome:
+def packed_logs(db: Connection, decision: DecisionCommit) -> dict[bytes, bytes]:
+    """Return, compressed, the logs of a decision that are not kept yet.
+
+    Compressing ten megabytes takes a good part of a second. It is done before the decision's turn
+    to write, because everybody waits for that.
+    """
+    return {
+        digest: zlib.compress(data, _LOG_COMPRESSION)
+        for digest, data in decision.logs.items()
+        if db.one(_HAS_BLOB, {"blob": digest}) is None
+    }
+
+
+def commit(
+    db: Connection, decision: DecisionCommit, packed: Mapping[bytes, bytes]
+) -> CommitOutcome:
     """Do what a decision does, whole, or nothing; see ``Store.commit_decision``.
+
+    ``packed`` is what ``packed_logs`` returned for the decision.
 
     Everything is compared before anything is written: an outcome other than ``COMMITTED`` has
     touched no row.
@@ -174,12 +196,9 @@ def commit(db: Connection, decision: DecisionCommit) -> CommitOutcome:
         return outcome
     node, now = decision.node, decision.now
     db.run(_SPEND, {"challenge": decision.nonce, "id": node, "now": now})
-    db.run(
-        _RAISE_FLOOR,
-        {"id": node, "counter": decision.reset_count},
-    )
+    db.run(_RAISE_MARK, {"id": node, "counters": decision.counters.encode()})
     _move_lineage(db, decision)
-    _keep_evidence(db, decision)
+    _keep_evidence(db, decision, packed)
     db.run(
         _ADD_DECISION,
         {
@@ -195,7 +214,7 @@ def commit(db: Connection, decision: DecisionCommit) -> CommitOutcome:
     db.run(
         _ADD_ANSWER,
         {
-            "evidence": decision.evidence,
+            "request": decision.request,
             "node": node,
             "granted": int(decision.answer.granted),
             "answer": decision.answer.body,
@@ -207,7 +226,9 @@ def commit(db: Connection, decision: DecisionCommit) -> CommitOutcome:
     return CommitOutcome.COMMITTED
 
 
-_NODE_GENERATION: Final = select(nodes.c.generation).where(nodes.c.node == bindparam("id"))
+_NODE_STATE: Final = select(nodes.c.generation, nodes.c.high_water).where(
+    nodes.c.node == bindparam("id")
+)
 _LINEAGE_VERSION: Final = select(lineages.c.version).where(lineages.c.node == bindparam("id"))
 _CHALLENGE_STATE: Final = select(_challenge.node, _challenge.expires_at, _challenge.spent_at).where(
     _challenge.nonce == bindparam("challenge")
@@ -219,11 +240,13 @@ def _may_commit(db: Connection, decision: DecisionCommit) -> CommitOutcome:
     if state is None or state[0] != decision.node or state[1] <= decision.now:
         return CommitOutcome.EXPIRED
     if state[2] is not None:
-        same = answer(db, decision.node, decision.evidence, now=decision.now)
+        same = answer(db, decision.node, decision.request, now=decision.now)
         return CommitOutcome.SPENT if same is None else CommitOutcome.ANSWERED
-    enrolled = db.one(_NODE_GENERATION, {"id": decision.node})
-    if enrolled is None or enrolled[0] != decision.generation:
+    enrolled = db.one(_NODE_STATE, {"id": decision.node})
+    if enrolled is None or enrolled != (decision.generation, decision.high_water.encode()):
         return CommitOutcome.CONFLICT
+    if governance(db) != decision.governance:
+        return CommitOutcome.OUTDATED
     row = db.one(_LINEAGE_VERSION, {"id": decision.node})
     if (0 if row is None else row[0]) != decision.lineage_version:
         return CommitOutcome.CONFLICT
@@ -250,11 +273,12 @@ def _move_lineage(db: Connection, decision: DecisionCommit) -> None:
     )
 
 
-def _keep_evidence(db: Connection, decision: DecisionCommit) -> None:
-    for digest, data in decision.logs.items():
+def _keep_evidence(db: Connection, decision: DecisionCommit, packed: Mapping[bytes, bytes]) -> None:
+    for digest, data in packed.items():
+        # Two decisions with one new log may have been under way.
         if db.one(_HAS_BLOB, {"blob": digest}) is None:
-            packed = zlib.compress(data, _LOG_COMPRESSION)
-            db.run(_ADD_BLOB, {"digest": digest, "size": len(data), "data": packed})
+            size = len(decision.logs[digest])
+            db.run(_ADD_BLOB, {"digest": digest, "size": size, "data": data})
     if db.one(_HAS_EVIDENCE, {"document": decision.evidence}) is None:
         db.run(_ADD_EVIDENCE, {"digest": decision.evidence, "document": decision.document})
 

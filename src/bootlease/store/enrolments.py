@@ -12,15 +12,35 @@ from sqlalchemy import bindparam, delete, func, insert, null, or_, select, updat
 from bootlease import cbor
 from bootlease.endorsement import Enrolment
 from bootlease.evidence.enrolment import MAX_ENROLMENT
+from bootlease.lineage import HighWaterMark
 from bootlease.ports import Activated, EnrolledNode, PendingEnrolment, StoreBusyError
-from bootlease.store.tables import join_tokens, lineages, nodes, pending_enrolments
+from bootlease.store.registry import governance
+from bootlease.store.tables import (
+    enrolment_records,
+    join_tokens,
+    lineages,
+    nodes,
+    pending_enrolments,
+)
 
 if TYPE_CHECKING:
     from bootlease.store.connection import Connection, Row
 
+MAX_PENDING_OF_A_NODE: Final = 4
+"""Anybody can begin an enrolment with the certificate of an EK that is another's."""
+
 _pending = pending_enrolments.c
 _COUNT_PENDING: Final = select(func.count()).select_from(pending_enrolments)
 _SWEEP_PENDING: Final = delete(pending_enrolments).where(_pending.expires_at <= bindparam("now"))
+_DROP_OLDEST: Final = delete(pending_enrolments).where(
+    _pending.id.in_(
+        select(_pending.id)
+        .where(_pending.node == bindparam("of"))
+        .order_by(_pending.expires_at.desc(), _pending.id)
+        .limit(-1)
+        .offset(MAX_PENDING_OF_A_NODE - 1)
+    )
+)
 _ADD_PENDING: Final = insert(pending_enrolments).inline()
 _TAKE_PENDING: Final = select(
     _pending.node,
@@ -28,14 +48,15 @@ _TAKE_PENDING: Final = select(
     _pending.ek_chain,
     _pending.secret_digest,
     _pending.join_token,
+    _pending.policy_epoch,
 ).where(_pending.id == bindparam("pending"), _pending.expires_at > bindparam("now"))
 _DROP_PENDING: Final = delete(pending_enrolments).where(_pending.id == bindparam("pending"))
 
 _NODE_COLUMNS: Final = (
     nodes.c.enrolment,
-    nodes.c.reset_floor,
     nodes.c.generation,
     nodes.c.ek_chain,
+    nodes.c.high_water,
 )
 _NODE: Final = select(*_NODE_COLUMNS).where(nodes.c.node == bindparam("id"))
 _NODES: Final = (
@@ -45,6 +66,10 @@ _NODES: Final = (
     .limit(bindparam("at_most"))
 )
 _ADD_NODE: Final = insert(nodes).inline()
+_RECORD: Final = select(enrolment_records.c.document).where(
+    enrolment_records.c.digest == bindparam("record")
+)
+_ADD_RECORD: Final = insert(enrolment_records).inline()
 _REPLACE: Final = (
     update(nodes)
     .where(nodes.c.node == bindparam("id"))
@@ -79,12 +104,13 @@ _BIND_TOKEN: Final = (
 
 
 def add_pending(db: Connection, pending: PendingEnrolment, *, now: int, at_most: int) -> None:
-    """Keep a pending enrolment.
+    """Keep a pending enrolment, in place of its node's oldest where that has several.
 
     Raises:
         StoreBusyError: ``at_most`` are pending.
     """
     db.run(_SWEEP_PENDING, {"now": now})
+    db.run(_DROP_OLDEST, {"of": pending.enrolment.node})
     count = db.one(_COUNT_PENDING)
     if count is None or count[0] >= at_most:
         raise StoreBusyError("too many enrolments are pending")
@@ -97,6 +123,7 @@ def add_pending(db: Connection, pending: PendingEnrolment, *, now: int, at_most:
             "ek_chain": cbor.encode(pending.ek_chain),
             "secret_digest": pending.secret_digest,
             "join_token": pending.join_token,
+            "policy_epoch": pending.policy_epoch,
             "expires_at": pending.expires_at,
         },
     )
@@ -111,9 +138,12 @@ def activate(
     db.run(_DROP_PENDING, {"pending": enrolment})
     if row is None:
         return Activated.UNKNOWN, None
-    node_id, document, ek_chain, expected, join_token = row
+    node_id, document, ek_chain, expected, join_token, epoch = row
     if not hmac.compare_digest(secret_digest, expected):
         return Activated.WRONG_SECRET, node_id
+    # Who may enrol was judged by the policy of then; nobody joins by a policy that is over.
+    if epoch != governance(db).epoch:
+        return Activated.POLICY_MOVED, node_id
     if join_token is not None and not db.run(
         _BIND_TOKEN, {"token": join_token, "id": node_id, "now": now}
     ):
@@ -123,6 +153,8 @@ def activate(
 
 
 def _enrol(db: Connection, enrolment: Enrolment, ek_chain: bytes) -> None:
+    if db.one(_RECORD, {"record": enrolment.digest}) is None:
+        db.run(_ADD_RECORD, {"digest": enrolment.digest, "document": enrolment.encode()})
     known = node(db, enrolment.node)
     if known is None:
         db.run(
@@ -132,11 +164,11 @@ def _enrol(db: Connection, enrolment: Enrolment, ek_chain: bytes) -> None:
                 "enrolment": enrolment.encode(),
                 "ek_chain": ek_chain,
                 "generation": 1,
-                "reset_floor": 0,
+                "high_water": HighWaterMark().encode(),
             },
         )
         return
-    # The node id is a hash of the EK, so the row is this EK's own; its floor stays (design 4.4).
+    # The node id is a hash of the EK, so the row is this EK's own; its high-water mark stays.
     same_ak = known.enrolment.ak_public == enrolment.ak_public
     db.run(
         _REPLACE,
@@ -163,16 +195,22 @@ def all_nodes(db: Connection, *, after: bytes, at_most: int) -> tuple[EnrolledNo
 
 
 def _enrolled(row: Row) -> EnrolledNode:
-    document, floor, generation, ek_chain = row
-    return _node(document, floor, generation, ek_chain)
+    document, generation, ek_chain, high_water = row
+    record, chain = _parsed(document, ek_chain)
+    return EnrolledNode(record, generation, chain, HighWaterMark.parse(high_water))
 
 
 @functools.lru_cache(maxsize=16_384)
-def _node(document: bytes, floor: int, generation: int, ek_chain: bytes) -> EnrolledNode:
-    # Every renewal asks for its node's record, which changes at a reboot at most.
+def _parsed(document: bytes, ek_chain: bytes) -> tuple[Enrolment, tuple[bytes, ...]]:
+    # Every renewal asks for its node's record, which hardly ever changes.
     chain: list[bytes] = cbor.decode(ek_chain, max_bytes=MAX_ENROLMENT)
-    record = replace(Enrolment.parse(document), reset_count_floor=floor)
-    return EnrolledNode(record, generation, tuple(chain))
+    return Enrolment.parse(document), tuple(chain)
+
+
+def record(db: Connection, digest: bytes) -> Enrolment | None:
+    """Return an enrolment record, also one that another has replaced."""
+    row = db.one(_RECORD, {"record": digest})
+    return None if row is None else Enrolment.parse(row[0])
 
 
 def add_join_token(db: Connection, digest: bytes, *, now: int, expires_at: int) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
-from bootlease.ports import StoredPolicy, StoredReference
+from bootlease.ports import Governance, StoredPolicy, StoredReference
 from bootlease.store.connection import Connection
 from bootlease.store.tables import credentials, policies, reference_sets, roots
 
@@ -40,8 +40,19 @@ _ADD_REFERENCE: Final = (
 _ROOTS: Final = select(roots.c.certificate).order_by(roots.c.added_at, roots.c.digest)
 _HAS_ROOT: Final = select(roots.c.digest).where(roots.c.digest == bindparam("certificate"))
 _ADD_ROOT: Final = insert(roots).inline()
+_GOVERNANCE: Final = select(
+    select(func.coalesce(func.max(policies.c.epoch), 0)).scalar_subquery(),
+    select(func.coalesce(func.max(reference_sets.c.number), 0)).scalar_subquery(),
+    select(func.count()).select_from(roots).scalar_subquery(),
+)
 _CREDENTIALS: Final = select(credentials.c.digest)
 _ADD_CREDENTIAL: Final = insert(credentials).inline()
+
+
+def governance(db: Connection) -> Governance:
+    """Return the numbers of what the operator has decided."""
+    row = db.one(_GOVERNANCE)
+    return Governance(0, 0, 0) if row is None else Governance(*row)
 
 
 def policy(db: Connection) -> StoredPolicy | None:

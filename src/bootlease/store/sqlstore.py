@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from bootlease.endorsement import Enrolment
 from bootlease.evidence import Challenge
 from bootlease.ports import (
     Activated,
     CommitOutcome,
     DecisionCommit,
     EnrolledNode,
+    Governance,
     PendingEnrolment,
     StoredAnswer,
     StoredChallenge,
@@ -103,6 +105,10 @@ class SQLStore:
         """See ``Store``."""
         return self._read(enrolments.node, node)
 
+    async def enrolment(self, digest: bytes) -> Enrolment | None:
+        """See ``Store``."""
+        return await self._read_aside(enrolments.record, digest)
+
     async def nodes(self, *, after: bytes, at_most: int) -> Sequence[EnrolledNode]:
         """See ``Store``."""
         return await self._read_aside(enrolments.all_nodes, after=after, at_most=at_most)
@@ -133,7 +139,10 @@ class SQLStore:
 
     async def commit_decision(self, commit: DecisionCommit) -> CommitOutcome:
         """See ``Store``."""
-        return await self._write(decisions.commit, commit)
+        packed: dict[bytes, bytes] = {}
+        if commit.logs:
+            packed = await self._read_aside(decisions.packed_logs, commit)
+        return await self._write(decisions.commit, commit, packed)
 
     async def decision(self, digest: bytes) -> StoredDecision | None:
         """See ``Store``."""
@@ -142,6 +151,10 @@ class SQLStore:
     async def decisions_of(self, node: bytes, *, at_most: int) -> Sequence[StoredDecision]:
         """See ``Store``."""
         return await self._read_aside(decisions.decisions_of, node, at_most=at_most)
+
+    async def governance(self) -> Governance:
+        """See ``Store``."""
+        return self._read(registry.governance)
 
     async def activate_policy(self, policy: StoredPolicy) -> bool:
         """See ``Store``."""

@@ -3,8 +3,9 @@
 What each keeps, and what must hold of it:
 
 - ``nodes``: one row per TPM, EK and AK together, so that a quote can never be checked with the AK
-  of another record (attack B9). ``reset_floor`` outlives re-enrolment.
-- ``decisions``, ``policies`` and ``reference_sets`` are append-only: triggers forbid the rest.
+  of another record (attack B9). ``high_water`` outlives refusals, lineages and re-enrolment.
+- Decisions and all that they name by digest are append-only (``APPEND_ONLY``): triggers forbid
+  the rest, whoever opens the file.
 - ``challenges``, ``pending_enrolments`` and ``answers`` are short-lived; what has expired is swept.
 - ``blobs`` are content-addressed: a fleet booting one image stores its log once.
 
@@ -37,7 +38,14 @@ METADATA: Final = MetaData(
     }
 )
 
-APPEND_ONLY: Final = ("decisions", "policies", "reference_sets")
+APPEND_ONLY: Final = (
+    "decisions",
+    "evidence",
+    "blobs",
+    "policies",
+    "reference_sets",
+    "enrolment_records",
+)
 
 settings: Final = Table(
     "settings",
@@ -95,11 +103,12 @@ pending_enrolments: Final = Table(
     "pending_enrolments",
     METADATA,
     Column("id", LargeBinary, primary_key=True),
-    Column("node", LargeBinary, nullable=False),
+    Column("node", LargeBinary, nullable=False, index=True),
     Column("enrolment", LargeBinary, nullable=False),
     Column("ek_chain", LargeBinary, nullable=False),
     Column("secret_digest", LargeBinary, nullable=False),
     Column("join_token", LargeBinary),
+    Column("policy_epoch", Integer, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
@@ -110,7 +119,14 @@ nodes: Final = Table(
     Column("enrolment", LargeBinary, nullable=False),
     Column("ek_chain", LargeBinary, nullable=False),
     Column("generation", Integer, nullable=False),
-    Column("reset_floor", BigInteger, nullable=False),
+    Column("high_water", LargeBinary, nullable=False),
+)
+
+enrolment_records: Final = Table(
+    "enrolment_records",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("document", LargeBinary, nullable=False),
 )
 
 challenges: Final = Table(
@@ -166,7 +182,7 @@ decisions: Final = Table(
 answers: Final = Table(
     "answers",
     METADATA,
-    Column("evidence", LargeBinary, primary_key=True),
+    Column("request", LargeBinary, primary_key=True),
     Column("node", LargeBinary, nullable=False),
     Column("granted", Integer, nullable=False),
     Column("answer", LargeBinary, nullable=False),

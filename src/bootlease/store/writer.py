@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from bootlease.errors import BootleaseError
 from bootlease.ports import StoreBusyError, StoreUnavailableError
 from bootlease.store.connection import Connection
 
@@ -103,7 +102,7 @@ class Writer:
                 _resolve(group)
                 group = []
         finally:
-            # A defect in a job ends this thread; whoever waits must hear of it, not wait on.
+            # Should this thread end all the same, whoever waits must hear of it, not wait on.
             self._closed = True
             _abandon(connection)
             group += self._drain()
@@ -143,11 +142,22 @@ def _commit_group(connection: Connection, group: list[_Job]) -> None:
     connection.command("COMMIT")
 
 
+_OF_THE_JOB: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
+"""What SQLite says of a statement; the rest (full disk, corrupt file) it says of the database."""
+
+
 def _attempt(connection: Connection, job: _Job) -> None:
     connection.command("SAVEPOINT job")
     try:
         job.result = job.work(connection)
-    except (BootleaseError, ValueError, sqlite3.IntegrityError) as exc:
+    except Exception as exc:  # whatever is wrong with one job is no reason to stop for all
+        if isinstance(exc, sqlite3.Error) and not isinstance(exc, _OF_THE_JOB):
+            raise
         connection.command("ROLLBACK TO job")
         job.error = exc
     connection.command("RELEASE job")

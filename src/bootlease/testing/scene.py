@@ -41,7 +41,7 @@ from bootlease.evidence import (
     verify_evidence,
 )
 from bootlease.evidence.binding import qualifying_data
-from bootlease.lineage import Prior
+from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import HashAlg
 from bootlease.policy import PolicyEpoch, parse_policy
 from bootlease.reference import DEFAULT_PCRS, ReferenceSet, learn
@@ -103,6 +103,7 @@ class Scene:
         policy: The policy in force.
         references: The registered sets.
         prior: The node's live lineage.
+        high_water: The furthest that its TPM was seen to stand.
         now: The time.
         cache: Verdicts so far, if any are kept.
     """
@@ -114,6 +115,7 @@ class Scene:
     policy: PolicyEpoch
     references: Sequence[ReferenceSet]
     prior: Prior | None = None
+    high_water: HighWaterMark = field(default_factory=HighWaterMark)
     now: int = NOW
     cache: AppraisalCache | None = None
     _challenges: int = field(default=0)
@@ -224,6 +226,7 @@ class Scene:
             boot_log_of(evidence, self.policy.policy.quote.banks) or log,
             challenge=challenge,
             prior=self.prior,
+            high_water=self.high_water,
             enrolment=self.enrolment,
             roots=self.roots,
             references=self.references,

@@ -120,7 +120,7 @@ class ScriptedVerifier:
             if isinstance(endorsement.key, ec.EllipticCurvePublicKey)
             else None,
         )
-        self._pending[enrolment] = (secret, node_id(request.ek_public), key)
+        self._pending[enrolment] = (secret, node_id(endorsement.spki), key)
         self.after("enrol")
         return CredentialChallenge(enrolment, made.id_object, made.encrypted_secret)
 

@@ -53,9 +53,10 @@ class LineageClaim:
     """The lease's place in the chain of leases of one boot.
 
     Attributes:
-        root: Names the chain; 32 bytes.
-        seq: 0 for the first lease, one more for each renewal.
-        prev: Claims digest of the lease before; ``None`` exactly when ``seq`` is 0.
+        root: Names the chain: the evidence digest of its first decision; 32 bytes.
+        seq: 0 for the first decision, one more for each renewal.
+        prev: Head that the decision before left: the claims digest of its token, or the digest of
+            the array of them where it granted several; ``None`` exactly when ``seq`` is 0.
     """
 
     root: bytes

@@ -40,14 +40,17 @@ if TYPE_CHECKING:
     from bootlease.tpm.signature import TPMTSignature
 
 _AK_REQUIRED: Final = rules(*RESIDENT, RESTRICTED, SIGN)
+# TPM2_CertifyX509 has such a key sign a certificate whose content the caller largely chooses.
+_X509: Final = (TPMAObject.X509_SIGN, "x509-sign", "also signs certificates")
 _AK_FORBIDDEN: Final = rules(
-    DECRYPT, (TPMAObject.ST_CLEAR, "st-clear", "is lost at the next TPM reset")
+    DECRYPT, (TPMAObject.ST_CLEAR, "st-clear", "is lost at the next TPM reset"), _X509
 )
 _AK_CURVES: Final = (int(TPMECCCurve.NIST_P256), int(TPMECCCurve.NIST_P384))
 _BOUND_REQUIRED: Final = rules(*RESIDENT, SIGN)
 _BOUND_FORBIDDEN: Final = rules(
     DECRYPT,
     (TPMAObject.RESTRICTED, "restricted", "signs only what the TPM made itself"),
+    _X509,
 )
 _BARE_CURVES: Final = frozenset({"secp256r1", "secp384r1"})
 _BOUND_CURVES: Final = (int(TPMECCCurve.NIST_P256),)

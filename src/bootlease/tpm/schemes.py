@@ -85,7 +85,7 @@ def load_public_key(public: TPMTPublic, role: str) -> rsa.RSAPublicKey | ec.Elli
 
 def _load_rsa(parameters: TPMSRSAParms, modulus: bytes, role: str) -> rsa.RSAPublicKey:
     number = int.from_bytes(modulus, "big")
-    if number.bit_length() != parameters.key_bits:
+    if number.bit_length() != parameters.key_bits or len(modulus) * 8 != parameters.key_bits:
         raise VerificationError(
             Finding(
                 f"{role}.key.invalid",

@@ -23,7 +23,8 @@ from bootlease.verifier.access import (
 from bootlease.verifier.bundle import bundle_members
 from bootlease.verifier.contract import BODY, JSON, PEM, TOML, described, problems, success
 from bootlease.verifier.events import log_event
-from bootlease.verifier.node_routes import client_of, identifier, too_many, with_body
+from bootlease.verifier.gate import client_of, throttled, with_upload
+from bootlease.verifier.node_routes import identifier
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.service import Service
 
@@ -41,14 +42,14 @@ async def authenticate(request: Request) -> None:
         ProblemError: None, a wrong one, or too many wrong ones from this client.
     """
     service: Service = request.app.state.service
-    key, now = (client_of(request),), service.clock.now()
-    if wait := service.throttle.logins.wait(key, now):
-        raise too_many(wait)
+    # Whoever has the credential is heard, whatever others did from the same address: there is
+    # nothing to guess, so the rate only bounds what wrong ones cost and write into the log.
     digest = bearer_digest(request.headers.get("authorization"))
     if digest is not None and is_known(digest, service.registry.now.credentials):
         return
-    service.throttle.logins.count(key, now)
-    log_event("admin-login-refused", client=key[0])
+    client = client_of(request)
+    throttled(service.throttle.logins, (client,), service.clock.now())
+    log_event("admin-login-refused", client=client)
     raise ProblemError(
         ProblemKind.UNAUTHORIZED, "Send the admin credential as a bearer token; init printed it."
     )
@@ -81,7 +82,7 @@ def _service(request: Request) -> Service:
 async def register_reference(request: Request) -> Response:
     """Register a reference set."""
     service = _service(request)
-    reference, new = await with_body(
+    reference, new = await with_upload(
         request, JSON, service.limits.admin, service.registry.register_reference
     )
     log_event("reference-registered", name=reference.name, digest=reference.digest)
@@ -152,7 +153,9 @@ def _reference(reference: ReferenceSet) -> dict[str, Any]:
 async def activate_policy(request: Request) -> Response:
     """Activate a policy file as the next epoch."""
     service = _service(request)
-    active = await with_body(request, TOML, service.limits.admin, service.registry.activate_policy)
+    active = await with_upload(
+        request, TOML, service.limits.admin, service.registry.activate_policy
+    )
     log_event("policy-activated", id=active.policy.id, epoch=active.epoch)
     return _json(_policy(active), 201)
 
@@ -189,7 +192,7 @@ def _policy(active: PolicyEpoch) -> dict[str, Any]:
 async def add_roots(request: Request) -> Response:
     """Trust CA certificates (PEM or DER) to vouch for TPMs."""
     service = _service(request)
-    added = await with_body(request, PEM, service.limits.admin, service.registry.add_roots)
+    added = await with_upload(request, PEM, service.limits.admin, service.registry.add_roots)
     for fingerprint in added:
         log_event("root-added", root=fingerprint)
     return _json({"roots": [fingerprint.hex() for fingerprint in added]}, 201)
@@ -217,7 +220,7 @@ async def list_roots(request: Request) -> Response:
 async def make_join_token(request: Request) -> Response:
     """Make a join token: ``{"expires_in": seconds}``."""
     service = _service(request)
-    seconds = await with_body(request, JSON, _SMALL_BODY, _join_time)
+    seconds = await with_upload(request, JSON, _SMALL_BODY, _join_time)
     token = new_secret(JOIN_PREFIX)
     now = service.clock.now()
     await service.store.add_join_token(secret_digest(token), now=now, expires_at=now + seconds)
@@ -294,7 +297,11 @@ def _node(node: EnrolledNode, lineage: StoredLineage) -> dict[str, Any]:
         "ak_name": record.ak_name.hex(),
         "enrolled_at": record.enrolled_at,
         "generation": node.generation,
-        "reset_count_floor": record.reset_count_floor,
+        "high_water": {
+            "reset_count": node.high_water.reset_count,
+            "restart_count": node.high_water.restart_count,
+            "clock": node.high_water.clock,
+        },
         "endorsement": None,
         "lineage": None,
         "last_decision": None if lineage.decision is None else lineage.decision.hex(),

@@ -21,8 +21,14 @@ from bootlease.evidence import (
     VerifiedEvidence,
 )
 from bootlease.ledger import DecisionRecord
-from bootlease.lineage import head_after
-from bootlease.ports import DecisionCommit, EnrolledNode, StoredAnswer, StoredLineage
+from bootlease.lineage import HighWaterMark, head_after
+from bootlease.ports import (
+    DecisionCommit,
+    EnrolledNode,
+    Governance,
+    StoredAnswer,
+    StoredLineage,
+)
 from bootlease.token import ExecutionClaims, Signer, VerifierID, sign_cwt, sign_jwt
 from bootlease.verifier.problems import (
     ProblemError,
@@ -43,9 +49,11 @@ class Case:
         lineage: Where its lineage stands.
         challenge: The challenge answered.
         evidence: The evidence as presented.
-        document: Its bytes.
+        request: SHA-256 of the bytes that were sent.
+        document: The evidence's bytes, with its logs left out.
         verified: The evidence as verified.
         roots: Trusted roots.
+        governance: What the operator had decided.
         now: Seconds since the epoch.
     """
 
@@ -53,9 +61,11 @@ class Case:
     lineage: StoredLineage
     challenge: Challenge
     evidence: Evidence
+    request: bytes
     document: bytes
     verified: VerifiedEvidence
     roots: TrustedRoots
+    governance: Governance
     now: int
 
 
@@ -78,6 +88,7 @@ def record_of(case: Case, result: AttestationResult, lease_ids: list[bytes]) -> 
         result,
         challenge=case.challenge,
         prior=case.lineage.prior,
+        high_water=case.node.high_water,
         enrolment=case.node.enrolment,
         roots=case.roots,
         lease_ids=lease_ids,
@@ -163,12 +174,15 @@ def _commit(
         nonce=case.challenge.nonce,
         lineage_version=case.lineage.version,
         lineage=None,
-        reset_count=result.clock_info.reset_count,
+        governance=case.governance,
+        high_water=case.node.high_water,
+        counters=HighWaterMark.of(result.clock_info),
         digest=record.digest,
         record=record.encoded,
         claims=(),
+        request=case.request,
         evidence=evidence.digest,
-        document=replace(evidence, logs={}).encode() if evidence.logs else case.document,
+        document=case.document,
         logs={evidence.binding.logs[kind]: log for kind, log in evidence.logs.items()},
         answer=answer,
         answer_expires_at=case.challenge.expires_at,

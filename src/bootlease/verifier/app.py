@@ -17,7 +17,7 @@ from bootlease import __version__
 from bootlease.errors import MalformedError
 from bootlease.ports import StoreBusyError, StoreUnavailableError
 from bootlease.verifier import admin_routes, node_routes, public_routes
-from bootlease.verifier.bodies import Places
+from bootlease.verifier.bodies import announced_length, tiers_of_operators, tiers_of_strangers
 from bootlease.verifier.contract import complete
 from bootlease.verifier.events import log_event
 from bootlease.verifier.problems import (
@@ -47,7 +47,8 @@ def build_app(service: Service) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
-    app.state.places = Places(service.limits.large_places)
+    app.state.strangers = tiers_of_strangers(service.limits)
+    app.state.operators = tiers_of_operators(service.limits)
     for router in (node_routes.router, admin_routes.router, public_routes.router):
         app.include_router(router)
     app.add_exception_handler(ProblemError, _on_problem)
@@ -94,11 +95,22 @@ def _answer(request: Request, error: ProblemError) -> Response:
         headers["retry-after"] = str(error.retry_after)
     if error.kind is ProblemKind.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="bootlease"'
-    if error.kind in _CLOSES:
+    if error.kind in _CLOSES or _is_unread(request):
         headers["connection"] = "close"
     return Response(
         encode_problem(members), error.kind.status, media_type=MEDIA_TYPE, headers=headers
     )
+
+
+def _is_unread(request: Request) -> bool:
+    # A long body that is not wanted is not received either.
+    if request.scope.get("state", {}).get("body_read"):
+        return False
+    try:
+        service: Service = request.app.state.service
+        return announced_length(request) > service.limits.small
+    except ProblemError:
+        return True
 
 
 async def _on_problem(request: Request, exc: Exception) -> Response:

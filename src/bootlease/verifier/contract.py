@@ -24,7 +24,13 @@ JSON: Final = "application/json"
 TOML: Final = "application/toml"
 PEM: Final = "application/x-pem-file"
 
-ALWAYS: Final = (ProblemKind.METHOD, ProblemKind.DEFECT, ProblemKind.BUSY)
+ALWAYS: Final = (
+    ProblemKind.MALFORMED,
+    ProblemKind.METHOD,
+    ProblemKind.LENGTH_WANTED,
+    ProblemKind.DEFECT,
+    ProblemKind.BUSY,
+)
 """What any route may answer."""
 BODY: Final = (
     ProblemKind.MALFORMED,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,19 +114,19 @@ def read_settings(folder: Path) -> Settings:
     """Read ``verifier.json``.
 
     Raises:
-        TransportError: The folder has none.
-        MalformedError: It is damaged or of another version.
+        MalformedError: The folder has none, or it is damaged or of another version.
     """
     path = folder / SETTINGS
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_SETTINGS + 1)
     except FileNotFoundError as exc:
-        raise TransportError(
-            f"{folder} holds no verifier; make one with: bootlease verifier init --data {folder}"
+        raise MalformedError(
+            f"{folder} holds no verifier; make one with: bootlease verifier init"
+            f" --data {shlex.quote(str(folder))} --issuer URL --policy FILE --ek-root FILE"
         ) from exc
     except OSError as exc:
-        raise TransportError(f"{path}: {exc.strerror}") from exc
+        raise MalformedError(f"{path}: {exc.strerror}") from exc
     if len(data) > _MAX_SETTINGS:
         raise MalformedError(f"{path} is too long")
     members = strictjson.parse_object(data)
@@ -153,19 +154,18 @@ def load_signing_key(folder: Path) -> PrivateKeySigner:
     """Load the token key.
 
     Raises:
-        TransportError: It cannot be read, or others can read it too.
-        MalformedError: It is not a P-256 key.
+        MalformedError: It cannot be read, others can read it too, or it is not a P-256 key.
     """
     path = folder / SIGNING_KEY
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as exc:
-        raise TransportError(f"{path}: {exc.strerror}") from exc
+        raise MalformedError(f"{path}: {exc.strerror}") from exc
     with os.fdopen(descriptor, "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         data = file.read(_MAX_SETTINGS)
     if mode & ~_PRIVATE_FILE:
-        raise TransportError(
+        raise MalformedError(
             f"{path} has mode {mode:04o}: others may have read it; expected at most 0600"
         )
     try:
@@ -186,11 +186,12 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         TransportError: Another process serves it.
+        MalformedError: It cannot be written to.
     """
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE)
     except OSError as exc:
-        raise TransportError(f"{folder / LOCK}: {exc.strerror}") from exc
+        raise MalformedError(f"{folder / LOCK}: {exc.strerror}") from exc
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:

@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from bootlease.appraisal import AcceptedEnrolment, accept_enrolment
-from bootlease.errors import MalformedError, VerificationError
+from bootlease.errors import VerificationError
 from bootlease.evidence import (
     Activation,
     CredentialChallenge,
@@ -39,6 +39,10 @@ _ACTIVATION_FINDINGS: Final = {
         "The secret is not the one that was given to the TPM: EK and AK are not in one TPM.",
     ),
     Activated.JOIN_TOKEN_TAKEN: _JOIN_TOKEN_REFUSED,
+    Activated.POLICY_MOVED: Finding(
+        "enrolment.policy.moved",
+        "Another policy was activated since the enrolment began; begin it again.",
+    ),
 }
 
 
@@ -73,10 +77,6 @@ class Enrolling:
         request = EnrolmentRequest.parse(body)
         # 1. Keys, endorsement and policy's admission.
         accepted = accept_enrolment(request, snapshot.roots, policy, now=now)
-        # The node id hashes the public area's bytes: two spellings of one EK would be two nodes.
-        record = accepted.enrolment(now=now)
-        if (record.ek_public, record.ak_public) != (request.ek_public, request.ak_public):
-            raise MalformedError("a public area is not in its canonical form")
         # 2. The join token, looked at now and bound in the transaction that enrols.
         join_token: bytes | None = None
         if accepted.needs_join_token:
@@ -88,10 +88,11 @@ class Enrolling:
         credential = _credential(accepted, secret)
         pending = PendingEnrolment(
             id=secrets.token_bytes(32),
-            enrolment=record,
+            enrolment=accepted.enrolment(now=now),
             ek_chain=request.ek_chain,
             secret_digest=hashlib.sha256(secret).digest(),
             join_token=join_token,
+            policy_epoch=snapshot.policy.epoch,
             expires_at=now + self._limits.enrolment_time,
         )
         await self._store.add_pending(pending, now=now, at_most=self._limits.pending_enrolments)

@@ -5,8 +5,9 @@ the code:
 
 1. evidence decided on before gets its stored answer;
 2. the challenge: known, this node's, unspent, in time;
-3. the AK signed the evidence, whole, for this challenge. Until here nothing is recorded and
-   nothing is consumed, so that nobody can end another node's lease with garbage in its name;
+3. the AK signed the evidence, whole, for this challenge, and that asks for all that policy demands
+   by now. Until here nothing is recorded and nothing is consumed, so that nobody can end another
+   node's lease with garbage in its name;
 4. the log, where only its digest came;
 5. appraisal;
 6. record, claims, signatures;
@@ -23,7 +24,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from bootlease.appraisal import (
@@ -34,7 +35,7 @@ from bootlease.appraisal import (
     read_boot_log,
     verdict_known,
 )
-from bootlease.errors import VerificationError
+from bootlease.errors import MalformedError, VerificationError
 from bootlease.evidence import (
     Challenge,
     Evidence,
@@ -54,6 +55,7 @@ from bootlease.ports import (
 )
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 from bootlease.verifier.answers import Case, Issuer, grant, refuse
+from bootlease.verifier.glance import core_size, nonce_in
 from bootlease.verifier.limits import Limits
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.registry import Registry, Snapshot
@@ -66,11 +68,19 @@ _LEASE_ID_BYTES: Final = 16
 _TRIES: Final = 4
 _ASIDE: Final = 256 * 1024
 """Longer documents are parsed, hashed and replayed on another thread: the loop serves renewals."""
+_LONG_CORE: Final = 4 * 1024
+"""Documents with more than this besides the log are parsed on another thread, a few at a time, and
+only where they name a live challenge: made of tiny items, 64 KiB take 50 ms."""
+_LONG_AT_ONCE: Final = 2
 _REMEMBERED_LOGS: Final = 256
 _LogKey = tuple[bytes, tuple[HashAlg, ...]]
 
 _SPENT: Final = Finding(
     "challenge.spent", "The challenge was answered before, by other evidence; ask for a new one."
+)
+_OUTDATED: Final = Finding(
+    "challenge.outdated",
+    "The policy has changed since the challenge was set; ask for a new one and quote again.",
 )
 _EXPIRED: Final = Finding(
     "challenge.expired", "The challenge has expired; ask for a new one and quote again."
@@ -112,6 +122,7 @@ class Leasing:
         self._clock = clock
         self._limits = limits
         self._verdicts = AppraisalCache(lock=threading.Lock())
+        self._long_cores = asyncio.Semaphore(_LONG_AT_ONCE)
         self._logs: OrderedDict[_LogKey, BootLog] = OrderedDict()
 
     async def challenge(self, node: bytes) -> Challenge:
@@ -121,8 +132,12 @@ class Leasing:
             ProblemError: The node is not enrolled, or has too many live challenges.
         """
         now = self._clock.now()
-        await self._node(node)
+        await self.enrolled(node)
         challenge = new_challenge(node, self._registry.now.policy.policy, now)
+        # Anybody may ask in a node's name, so what was asked for is soon forgotten. The life of a
+        # lease counts from issued_at and is as long as ever.
+        soon = min(challenge.expires_at, now + self._limits.challenge_time)
+        challenge = replace(challenge, expires_at=soon)
         if not await self._store.add_challenge(
             challenge, now=now, at_most=self._limits.live_challenges
         ):
@@ -147,36 +162,70 @@ class Leasing:
         answered = await self._store.answer(node, digest, now=self._clock.now())
         if answered is not None:
             return Decided(answered)
-        if _core_size(body) > self._limits.evidence_core:
-            raise ProblemError(
-                ProblemKind.TOO_LARGE,
-                f"Evidence without its logs has at most {self._limits.evidence_core} bytes.",
-            )
-        evidence = await _run(large, lambda: parse_evidence(body))
+        # Nobody's bytes are parsed in the name of a node that is not enrolled.
+        enrolled: EnrolledNode | None = await self.enrolled(node)
+        evidence = await self._parsed(node, body, large=large)
         for _ in range(_TRIES):
-            decided = await self._decide(node, evidence, body, large=large)
+            decided = await self._decide(
+                enrolled or await self.enrolled(node), evidence, (digest, body), large=large
+            )
             if decided is not None:
                 return decided
+            enrolled = None
         raise ProblemError(
             ProblemKind.BUSY, "The node's state keeps changing; try again.", retry_after=1
         )
 
+    async def _parsed(self, node: bytes, body: bytes, *, large: bool) -> Evidence:
+        core = core_size(body)
+        if core > self._limits.evidence_core:
+            raise ProblemError(
+                ProblemKind.TOO_LARGE,
+                f"Evidence without its logs has at most {self._limits.evidence_core} bytes.",
+            )
+        if core <= _LONG_CORE:
+            return await _run(large, lambda: parse_evidence(body))
+        nonce = nonce_in(body)
+        if nonce is None:
+            raise MalformedError("the evidence holds no binding of this version")
+        await self._challenge(nonce, node, self._clock.now())
+        async with self._long_cores:
+            return await asyncio.to_thread(parse_evidence, body)
+
     async def _decide(
-        self, node: bytes, evidence: Evidence, body: bytes, *, large: bool
+        self,
+        enrolled: EnrolledNode,
+        evidence: Evidence,
+        request: tuple[bytes, bytes],
+        *,
+        large: bool,
     ) -> Decided | None:
+        digest, body = request
         now = self._clock.now()
         snapshot = self._registry.now
-        enrolled = await self._node(node)
+        node = enrolled.enrolment.node
         # 2.
-        challenge = await self._challenge(evidence, node, now)
+        challenge = await self._challenge(evidence.binding.nonce, node, now)
         # 3.
         key = _attestation_key(enrolled.enrolment.ak_public)
         verified = await _run(large, lambda: verify_evidence(evidence, challenge, key, now=now))
+        _demand_current(challenge, snapshot.policy.policy, now)
         # 4.
         lineage = await self._store.lineage(node)
         log = await self._log(verified, snapshot, now, large=large)
         # 5. The cache is this thread's own; a log too large for it is judged aside without it.
-        case = Case(enrolled, lineage, challenge, evidence, body, verified, snapshot.roots, now)
+        case = Case(
+            node=enrolled,
+            lineage=lineage,
+            challenge=challenge,
+            evidence=evidence,
+            request=digest,
+            document=evidence.without_logs().encode() if evidence.logs else body,
+            verified=verified,
+            roots=snapshot.roots,
+            governance=snapshot.governance,
+            now=now,
+        )
         result = await _run(
             large,
             lambda: appraise(
@@ -184,6 +233,7 @@ class Leasing:
                 log,
                 challenge=challenge,
                 prior=lineage.prior,
+                high_water=enrolled.high_water,
                 enrolment=enrolled.enrolment,
                 roots=snapshot.roots,
                 references=snapshot.accepted,
@@ -209,16 +259,23 @@ class Leasing:
         self, outcome: CommitOutcome, commit: DecisionCommit
     ) -> Decided | None:
         if outcome is CommitOutcome.ANSWERED:
-            answer = await self._store.answer(commit.node, commit.evidence, now=commit.now)
+            answer = await self._store.answer(commit.node, commit.request, now=commit.now)
             if answer is not None:
                 return Decided(answer)
         if outcome in {CommitOutcome.SPENT, CommitOutcome.ANSWERED}:
             raise _spent()
         if outcome is CommitOutcome.EXPIRED:
             raise VerificationError(_EXPIRED)
+        if outcome is CommitOutcome.OUTDATED:
+            await self._registry.reload()
         return None
 
-    async def _node(self, node: bytes) -> EnrolledNode:
+    async def enrolled(self, node: bytes) -> EnrolledNode:
+        """Return the record of a node.
+
+        Raises:
+            ProblemError: No such node is enrolled.
+        """
         enrolled = await self._store.node(node)
         if enrolled is None:
             raise ProblemError(
@@ -228,8 +285,8 @@ class Leasing:
             )
         return enrolled
 
-    async def _challenge(self, evidence: Evidence, node: bytes, now: int) -> Challenge:
-        stored = await self._store.challenge(evidence.binding.nonce)
+    async def _challenge(self, nonce: bytes, node: bytes, now: int) -> Challenge:
+        stored = await self._store.challenge(nonce)
         if stored is None:
             raise VerificationError(
                 Finding(
@@ -302,6 +359,20 @@ def new_challenge(node: bytes, policy: Policy, now: int) -> Challenge:
     )
 
 
+def _demand_current(challenge: Challenge, policy: Policy, now: int) -> None:
+    """Demand that a challenge asks for what policy demands by now.
+
+    The node answered what it was asked. That it was not asked for a PCR that policy has demanded
+    since, or has less time than it was told, is no fault of its state, and must end no lineage.
+    """
+    covered = all(
+        set(pcrs).issubset(challenge.pcrs.get(bank, ()))
+        for bank, pcrs in policy.quote.selection.items()
+    )
+    if not covered or now >= challenge.issued_at + policy.lease.life:
+        raise ProblemError(ProblemKind.OUTDATED, _OUTDATED.message, findings=[_OUTDATED])
+
+
 def _spent() -> ProblemError:
     return ProblemError(ProblemKind.SPENT, _SPENT.message, findings=[_SPENT])
 
@@ -315,21 +386,3 @@ def _attestation_key(ak_public: bytes) -> AttestationKey:
 async def _run(large: bool, work: Callable[[], T]) -> T:  # noqa: FBT001 - how, not what
     """Do ``work`` here, or on another thread where it may take long."""
     return await asyncio.to_thread(work) if large else work()
-
-
-_LOG_PREFIX: Final = b"\xa7\x61v\x01\x64logs\xa1\x63tcg"
-"""How every evidence document with a log begins: deterministic CBOR leaves no other way."""
-
-
-def _core_size(body: bytes) -> int:
-    """Return how much of ``body`` is not the log.
-
-    The parser's work and memory grow with the number of items, and ten megabytes can be ten
-    million of them; inside a byte string there are none.
-    """
-    start = len(_LOG_PREFIX)
-    if not body.startswith(_LOG_PREFIX) or len(body) <= start:
-        return len(body)
-    size = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}.get(body[start], 0)
-    log = int.from_bytes(body[start + 1 : start + 1 + size], "big")
-    return len(body) - min(log, len(body))

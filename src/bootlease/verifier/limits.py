@@ -27,16 +27,26 @@ class Limits:
 
     Attributes:
         evidence: Longest evidence document: an event log of 8 MiB and what surrounds it.
-        evidence_core: Longest evidence document without its logs; bounds what the parser builds.
+        evidence_core: Longest evidence document without its log; bounds what the parser builds.
+            64 leases on certified keys, with the signatures of an RSA AK, are some 55 kB.
         enrolment: Longest enrolment message.
         admin: Longest admin upload.
-        small: Bodies up to this length are read without asking for a place.
-        large_places: Longer bodies that may be in memory at once.
+        small: Bodies up to this length are read without a share of any budget.
+        ordinary: Bodies up to this length, full evidence among them, share one budget; what is
+            longer competes with its like.
+        ordinary_bytes: What of such bodies may be in memory at once.
+        huge_bytes: What of longer ones, beyond ``ordinary``, may be in memory at once.
+        admin_bytes: What of admin uploads may be in memory at once.
+        ordinary_per_client: Bodies longer than ``small`` of one client at once.
+        huge_per_client: Bodies longer than ``ordinary`` of one client at once.
         body_time: From the first to the last byte of a body.
         header_time: From a connection's or request's first moment to the end of its headers.
         keep_alive: Idle time between requests.
+        keep_alive_crowded: The same where half of the connections are taken.
         connections: Open connections.
+        connections_per_client: Open connections of one client address.
         live_challenges: Challenges that were asked for and are live, per node.
+        challenge_time: How long a challenge that was asked for waits for its answer.
         pending_enrolments: Enrolments that wait for their secret.
         enrolment_time: How long they wait.
         tracked_clients: Clients and nodes whose rates are remembered; bounds memory.
@@ -44,28 +54,46 @@ class Limits:
         challenges_per_client: Challenge requests of one client address.
         failures: Evidence that does not verify, for each client and node.
         failures_per_client: Evidence that does not verify, of one client address.
+        own_failures: Evidence that does not verify though it names a challenge that only its node
+            can know, for each client and node.
+        slow_bodies: Bodies of one client that did not arrive in time, before it has to do without
+            those longer than ``ordinary``.
+        refusals: Decisions against one node.
+        unknown_nodes: Requests of one client address in the name of nodes that are not enrolled.
         enrolments: Enrolment requests of one client address.
         logins: Wrong admin credentials of one client address.
     """
 
     evidence: int = 10 * 1024 * 1024
-    evidence_core: int = 256 * 1024
+    evidence_core: int = 64 * 1024
     enrolment: int = 64 * 1024
     admin: int = 4 * 1024 * 1024
     small: int = 16 * 1024
-    large_places: int = 4
+    ordinary: int = 256 * 1024
+    ordinary_bytes: int = 16 * 1024 * 1024
+    huge_bytes: int = 24 * 1024 * 1024
+    admin_bytes: int = 12 * 1024 * 1024
+    ordinary_per_client: int = 4
+    huge_per_client: int = 2
     body_time: float = 15.0
     header_time: float = 10.0
     keep_alive: int = 75
+    keep_alive_crowded: int = 15
     connections: int = 4096
+    connections_per_client: int = 256
     live_challenges: int = 64
+    challenge_time: int = 60
     pending_enrolments: int = 4096
     enrolment_time: int = 120
     tracked_clients: int = 100_000
-    challenges: Rate = field(default=Rate(30, 60))
+    challenges: Rate = field(default=Rate(6, 60))
     challenges_per_client: Rate = field(default=Rate(30_000, 60))
     failures: Rate = field(default=Rate(30, 60))
     failures_per_client: Rate = field(default=Rate(600, 60))
+    own_failures: Rate = field(default=Rate(300, 60))
+    slow_bodies: Rate = field(default=Rate(2, 60))
+    refusals: Rate = field(default=Rate(30, 60))
+    unknown_nodes: Rate = field(default=Rate(600, 60))
     enrolments: Rate = field(default=Rate(1_200, 60))
     logins: Rate = field(default=Rate(60, 60))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from bootlease.errors import MalformedError, VerificationError
-from bootlease.verifier.bodies import Body
+from bootlease.errors import VerificationError
+from bootlease.verifier.bodies import announced_length
 from bootlease.verifier.contract import (
     ACTIVATION,
     BODY,
@@ -23,12 +22,10 @@ from bootlease.verifier.contract import (
     success,
 )
 from bootlease.verifier.events import log_event
+from bootlease.verifier.gate import Presenter, client_of, throttled, with_body
 from bootlease.verifier.leasing import Decided
 from bootlease.verifier.problems import MEDIA_TYPE, ProblemError, ProblemKind
-from bootlease.verifier.rates import RateCounter
 from bootlease.verifier.service import Service
-
-T = TypeVar("T")
 
 router: Final = APIRouter()
 _ID_DIGITS: Final = 64
@@ -49,42 +46,6 @@ def identifier(request: Request, name: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def client_of(request: Request) -> str:
-    """Return who asks, as far as the transport tells."""
-    return request.client.host if request.client is not None else "unix"
-
-
-def throttled(counter: RateCounter, key: tuple[str, ...], now: int) -> None:
-    """Count one event.
-
-    Raises:
-        ProblemError: There were too many.
-    """
-    if wait := counter.count(key, now):
-        raise too_many(wait)
-
-
-def too_many(wait: int) -> ProblemError:
-    """Return the problem of a client that asks too often."""
-    return ProblemError(
-        ProblemKind.BUSY_CLIENT, "Too many requests; wait a moment.", retry_after=wait
-    )
-
-
-async def with_body(
-    request: Request,
-    media_type: str | None,
-    at_most: int,
-    handle: Callable[[bytes], Awaitable[T]],
-) -> T:
-    """Read the body, handle it, and let go of it."""
-    body = Body(request.app.state.places)
-    try:
-        return await handle(await body.read(request, media_type, at_most=at_most))
-    finally:
-        body.release()
-
-
 @router.post(
     "/v1/enrolments",
     status_code=201,
@@ -98,20 +59,21 @@ async def with_body(
 async def enrol(request: Request) -> Response:
     """Ask to be known: EK, AK, EK certificates."""
     service: Service = request.app.state.service
-    throttled(service.throttle.enrolments, (client_of(request),), service.clock.now())
+    client = client_of(request)
+    throttled(service.throttle.enrolments, (client,), service.clock.now())
 
     async def begin(body: bytes) -> bytes:
         try:
             return (await service.enrolling.begin(body)).encode()
         except VerificationError as exc:
-            log_event("enrolment-refused", findings=exc.findings, client=client_of(request))
+            log_event("enrolment-refused", findings=exc.findings, client=client)
             raise ProblemError(
                 ProblemKind.ENROLMENT_REFUSED,
                 "The node may not enrol.",
                 findings=exc.findings,
             ) from exc
 
-    answer = await with_body(request, ENROLMENT, service.limits.enrolment, begin)
+    answer = await with_body(request, ENROLMENT, service.limits.enrolment, begin, client)
     return Response(answer, 201, media_type=CREDENTIAL)
 
 
@@ -135,14 +97,15 @@ async def activate(request: Request) -> Response:
     """Prove with the opened secret that AK and EK are in one TPM."""
     service: Service = request.app.state.service
     enrolment = identifier(request, "enrolment")
-    throttled(service.throttle.enrolments, (client_of(request),), service.clock.now())
+    client = client_of(request)
+    throttled(service.throttle.enrolments, (client,), service.clock.now())
 
     async def finish(body: bytes) -> bytes:
         receipt = await service.enrolling.finish(enrolment, body)
-        log_event("enrolled", node=receipt.node, client=client_of(request))
+        log_event("enrolled", node=receipt.node, client=client)
         return receipt.encode()
 
-    answer = await with_body(request, ACTIVATION, service.limits.enrolment, finish)
+    answer = await with_body(request, ACTIVATION, service.limits.enrolment, finish, client)
     return Response(answer, 201, media_type=RECEIPT)
 
 
@@ -168,14 +131,14 @@ async def challenge(request: Request) -> Response:
     """Ask for a challenge; the body is empty."""
     service: Service = request.app.state.service
     node = identifier(request, "node")
-    client, now = client_of(request), service.clock.now()
+    client, now = client_of(request, node.hex()), service.clock.now()
     throttled(service.throttle.challenges_per_client, (client,), now)
     throttled(service.throttle.challenges, (client, node.hex()), now)
 
     async def ask(_: bytes) -> bytes:
         return (await service.leasing.challenge(node)).encode()
 
-    answer = await with_body(request, None, 0, ask)
+    answer = await with_body(request, None, 0, ask, client)
     return Response(answer, 201, media_type=CHALLENGE)
 
 
@@ -190,6 +153,7 @@ async def challenge(request: Request) -> Response:
             ProblemKind.NOT_FOUND,
             ProblemKind.UNKNOWN_NODE,
             ProblemKind.SPENT,
+            ProblemKind.OUTDATED,
             ProblemKind.LOG_WANTED,
             ProblemKind.BUSY_CLIENT,
         ),
@@ -201,46 +165,26 @@ async def lease(request: Request) -> Response:
     """Present evidence."""
     service: Service = request.app.state.service
     node = identifier(request, "node")
-    # A failure is counted after it happened; whoever had too many is not heard at all.
-    client, now = client_of(request), service.clock.now()
-    throttle, named = service.throttle, (client, request.path_params["node"])
-    if wait := max(
-        throttle.failures.wait(named, now), throttle.failures_per_client.wait((client,), now)
-    ):
-        raise too_many(wait)
+    client, now = client_of(request, node.hex()), service.clock.now()
+    presenter = Presenter(service, client, node, now)
     try:
+        await presenter.admit(announced_length(request))
         decided = await with_body(
-            request,
-            EVIDENCE,
-            service.limits.evidence,
-            lambda body: service.leasing.lease(node, body),
+            request, EVIDENCE, service.limits.evidence, presenter.decide, client
         )
-    except (VerificationError, MalformedError, ProblemError) as exc:
-        _count_failure(service, exc, named, now)
-        if isinstance(exc, VerificationError):
-            raise ProblemError(
-                ProblemKind.UNVERIFIED,
-                "The evidence does not verify; nothing was recorded or consumed.",
-                findings=exc.findings,
-            ) from exc
+    except VerificationError as exc:
+        raise ProblemError(
+            ProblemKind.UNVERIFIED,
+            "The evidence does not verify; nothing was recorded or consumed.",
+            findings=exc.findings,
+        ) from exc
+    except ProblemError as exc:
+        presenter.count_unread(exc)
         raise
     _tell(service, node, decided)
     if decided.answer.granted:
         return Response(decided.answer.body, 200, media_type=LEASE)
     return Response(decided.answer.body, ProblemKind.REFUSED.status, media_type=MEDIA_TYPE)
-
-
-_NO_FAILURE: Final = frozenset(
-    {ProblemKind.BUSY, ProblemKind.UNAVAILABLE, ProblemKind.LOG_WANTED, ProblemKind.TIMEOUT}
-)
-
-
-def _count_failure(service: Service, exc: Exception, named: tuple[str, str], now: int) -> None:
-    if isinstance(exc, ProblemError) and exc.kind in _NO_FAILURE:
-        return
-    service.throttle.failures.count(named, now)
-    service.throttle.failures_per_client.count(named[:1], now)
-    service.counts["unverified"] += 1
 
 
 def _tell(service: Service, node: bytes, decided: Decided) -> None:

@@ -6,12 +6,13 @@ verifier process is the only writer of its store, so its snapshot is never stale
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from bootlease.endorsement import TrustedRoots, parse_certificates
 from bootlease.errors import MalformedError
 from bootlease.policy import Policy, PolicyEpoch, parse_policy
-from bootlease.ports import Clock, Store, StoredPolicy, StoredReference
+from bootlease.ports import Clock, Governance, Store, StoredPolicy, StoredReference
 from bootlease.reference import ReferenceSet, parse_reference
 from bootlease.verifier.problems import ProblemError, ProblemKind
 
@@ -26,12 +27,14 @@ class Snapshot:
         accepted: Those of them that the active policy accepts.
         roots: Trust anchors for EK certificates.
         credentials: Digests of the admin credentials.
+        governance: The store's numbers of all that.
     """
 
     active: PolicyEpoch | None
     references: tuple[ReferenceSet, ...]
     roots: TrustedRoots
     credentials: tuple[bytes, ...]
+    governance: Governance
     accepted: tuple[ReferenceSet, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,12 +59,16 @@ class Snapshot:
 
 async def load_snapshot(store: Store) -> Snapshot:
     """Read the operator's decisions from the store."""
+    # First: where something changes while the rest is read, the numbers are old rather than new,
+    # and the first decision that is to be recorded finds out.
+    governance = await store.governance()
     stored = await store.policy()
     return Snapshot(
         active=None if stored is None else PolicyEpoch(parse_policy(stored.document), stored.epoch),
         references=tuple(parse_reference(each.document) for each in await store.references()),
         roots=TrustedRoots.of(await store.roots()),
         credentials=tuple(await store.credentials()),
+        governance=governance,
     )
 
 
@@ -78,6 +85,7 @@ class Registry:
         self._store = store
         self._clock = clock
         self._snapshot = snapshot
+        self._loading = asyncio.Lock()
 
     @property
     def now(self) -> Snapshot:
@@ -143,4 +151,6 @@ class Registry:
 
     async def reload(self) -> None:
         """Take over the store's state."""
-        self._snapshot = await load_snapshot(self._store)
+        # One after the other, so that none overwrites what a later one has read.
+        async with self._loading:
+            self._snapshot = await load_snapshot(self._store)

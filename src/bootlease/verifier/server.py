@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
+import resource
 import signal
 import socket
-import ssl
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -29,9 +28,11 @@ from bootlease.token import Signer
 from bootlease.verifier.app import build_app
 from bootlease.verifier.datadir import DATABASE, exclusive, load_signing_key, read_settings
 from bootlease.verifier.events import log_event, log_to_stderr
-from bootlease.verifier.http_protocol import MAX_HEADERS, DeadlineH11Protocol
+from bootlease.verifier.http_protocol import MAX_HEADERS, protocol_within
 from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
+from bootlease.verifier.loopback import is_loopback
 from bootlease.verifier.service import Service, build_service
+from bootlease.verifier.tls import check_pair
 
 OpenStore = Callable[[Path], Store]
 """Opens, and makes or migrates as needed, the store in a file."""
@@ -39,6 +40,8 @@ OpenStore = Callable[[Path], Store]
 _HOUSEKEEPING: Final = 15
 _GRACE: Final = 5
 _BACKLOG: Final = 2048
+_OTHER_FILES: Final = 256
+"""Descriptors for what is no connection: store, logs, libraries."""
 _MAX_PORT: Final = 65_535
 
 
@@ -59,12 +62,7 @@ class Listen:
     @property
     def loopback(self) -> bool:
         """Nobody outside this machine reaches it."""
-        if self.path is not None or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return self.path is not None or is_loopback(self.host)
 
 
 def parse_listen(text: str) -> Listen:
@@ -115,8 +113,8 @@ def serve(options: ServeOptions, open_store: OpenStore) -> None:
         open_store: Opens the store in the verifier's folder.
 
     Raises:
-        TransportError: The folder, the address or the certificate cannot be used.
-        MalformedError: Something in the folder is damaged.
+        TransportError: The address is in use, or another process serves the folder.
+        MalformedError: Folder, certificate or key cannot be used.
     """
     _demand_tls(options)
     settings = read_settings(options.data)
@@ -139,14 +137,7 @@ def _demand_tls(options: ServeOptions) -> None:
             " give --tls-cert and --tls-key, or --unsafe-plain-http to serve it all the same"
         )
     if options.tls_cert is not None and options.tls_key is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                options.tls_cert, options.tls_key
-            )
-        except ssl.SSLError as exc:
-            raise MalformedError(
-                f"TLS certificate {options.tls_cert} and key {options.tls_key}: {exc.reason}"
-            ) from exc
+        check_pair(options.tls_cert, options.tls_key)
 
 
 @contextlib.contextmanager
@@ -156,7 +147,10 @@ def _bound(listen: Listen) -> Iterator[socket.socket]:
     except OSError as exc:
         where = listen.path or f"{listen.host}:{listen.port}"
         reason = "it is in use" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
-        raise TransportError(f"cannot listen on {where}: {reason}") from exc
+        # A path that cannot be a socket stays so; an address may be free the next time.
+        lasting = listen.path is not None and exc.errno != errno.EADDRINUSE
+        kind = MalformedError if lasting else TransportError
+        raise kind(f"cannot listen on {where}: {reason}") from exc
     try:
         yield listening
     finally:
@@ -183,7 +177,9 @@ def _tcp_socket(listen: Listen) -> socket.socket:
 def _unix_socket(path: Path) -> socket.socket:
     # The data folder's lock says that no verifier of this folder runs; a socket that is left over
     # belongs to a killed one, if nobody answers on it.
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+    if path.exists():
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise MalformedError(f"--listen: {path} exists and is no socket; choose another path")
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:
                 raise OSError(errno.EADDRINUSE, "it is in use")
@@ -225,10 +221,11 @@ async def _serve(
     options: ServeOptions, listening: socket.socket, store: Store, issuer: str, signer: Signer
 ) -> None:
     limits = options.limits
+    _allow_files(limits.connections + _OTHER_FILES)
     service = await build_service(store, signer, issuer, limits=limits)
     config = uvicorn.Config(
         build_app(service),
-        http=DeadlineH11Protocol,
+        http=protocol_within(limits),
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -238,7 +235,6 @@ async def _serve(
         proxy_headers=False,
         ssl_certfile=options.tls_cert,
         ssl_keyfile=options.tls_key,
-        limit_concurrency=limits.connections,
         backlog=_BACKLOG,
         timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=_GRACE,
@@ -253,6 +249,14 @@ async def _serve(
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
         _summarise(service)
+
+
+def _allow_files(wanted: int) -> None:
+    # Where descriptors run out before connections do, nobody is accepted and nobody makes room.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        at_most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, at_most), hard))
 
 
 def _url(options: ServeOptions, listening: socket.socket) -> str:

@@ -32,17 +32,22 @@ class Throttle:
     """The rates of strangers.
 
     Evidence that does not verify is counted for each client *and node*, so that nobody uses up
-    the patience that another client has with its own node.
+    the patience that another client has with its own node. Only what a node's own AK signed is
+    counted for the node alone.
     """
 
     def __init__(self, limits: Limits) -> None:
         keys = limits.tracked_clients
         self.challenges = RateCounter(limits.challenges, keys)
         self.challenges_per_client = RateCounter(limits.challenges_per_client, keys)
-        self.failures = RateCounter(limits.failures, keys)
-        self.failures_per_client = RateCounter(limits.failures_per_client, keys)
+        self.failures = RateCounter(limits.failures, keys, shared=False)
+        self.failures_per_client = RateCounter(limits.failures_per_client, keys, shared=False)
+        self.own_failures = RateCounter(limits.own_failures, keys, shared=False)
+        self.slow_bodies = RateCounter(limits.slow_bodies, keys, shared=False)
+        self.refusals = RateCounter(limits.refusals, keys, shared=False)
+        self.unknown_nodes = RateCounter(limits.unknown_nodes, keys)
         self.enrolments = RateCounter(limits.enrolments, keys)
-        self.logins = RateCounter(limits.logins, keys)
+        self.logins = RateCounter(limits.logins, keys, shared=False)
 
 
 @dataclass(slots=True)

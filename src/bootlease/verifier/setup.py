@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bootlease.errors import TransportError
+from bootlease.errors import MalformedError
 from bootlease.ports import Store
 from bootlease.verifier.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.datadir import (
@@ -58,14 +58,14 @@ def found(data: Path, founding: Founding, open_store: Callable[[Path], Store]) -
         open_store: Opens the store in a file.
 
     Raises:
-        MalformedError: Policy, roots, references or issuer are not what they should be.
-        TransportError: There is a verifier already, or the folder cannot be made.
+        MalformedError: Policy, roots, references or issuer are not what they should be, there
+            is a verifier already, or the folder cannot be made.
     """
     check_issuer(founding.issuer)
     if (data / SETTINGS).exists():
-        raise TransportError(f"{data} holds a verifier already; it is left as it is")
+        raise MalformedError(f"{data} holds a verifier already; it is left as it is")
     if data.exists() and (not data.is_dir() or any(data.iterdir())):
-        raise TransportError(f"{data} exists and is not empty; choose another folder")
+        raise MalformedError(f"{data} exists and is not empty; choose another folder")
     building: Path | None = None
     try:
         data.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def found(data: Path, founding: Founding, open_store: Callable[[Path], Store]) -
         building.rename(data)
         sync_folder(data.parent)
     except OSError as exc:
-        raise TransportError(f"{data}: {exc.strerror}") from exc
+        raise MalformedError(f"{data}: {exc.strerror}") from exc
     finally:
         if building is not None:
             shutil.rmtree(building, ignore_errors=True)

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from bootlease.appraisal import AppraisalCache, verdict_known
 from bootlease.appraisal.cache import BootVerdict
+from bootlease.appraisal.steps import verdict_key
 from bootlease.model import HashAlg
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description
@@ -77,6 +79,39 @@ def test_a_known_verdict_needs_no_log(scene: Scene) -> None:
     assert not verdict_known(
         AppraisalCache(), evidence, scene.references, scene.policy, now=scene.now
     )
+
+
+def key_of(scene: Scene, **quote: object) -> tuple[object, ...]:
+    """Return the key of the boot of a scene, with some of the quote changed."""
+    challenge = scene.challenge()
+    evidence = scene.verify(scene.attest(challenge), challenge)
+    changed = SimpleNamespace(
+        log_digests=evidence.log_digests,
+        quote=SimpleNamespace(
+            **{
+                "pcr_digest": evidence.quote.pcr_digest,
+                "selections": evidence.quote.selections,
+                **quote,
+            }
+        ),
+    )
+    rules = scene.policy.policy
+    return verdict_key(changed, scene.references, rules, scene.now)  # type: ignore[arg-type]  # what it reads
+
+
+def test_a_verdict_is_one_policys(scene: Scene) -> None:
+    """What another policy made of the same boot is no answer under this one."""
+    before = key_of(scene)
+    assert key_of(scene) == before
+    scene.use_policy(POLICY.replace('unsafe_clock = "refuse"', 'unsafe_clock = "note"'))
+    assert key_of(scene) != before
+
+
+def test_a_verdict_is_one_selections(scene: Scene) -> None:
+    """One digest may stand for two selections: values have an order and no names."""
+    (selection,) = scene.verify(scene.attest(c := scene.challenge()), c).quote.selections
+    other = dataclasses.replace(selection, pcrs=(*selection.pcrs[:-1], selection.pcrs[-1] + 1))
+    assert key_of(scene, selections=(other,)) != key_of(scene)
 
 
 def test_a_missing_log_is_not_remembered(scene: Scene) -> None:

@@ -11,6 +11,7 @@ from bootlease.appraisal import AttestationResult, appraise, boot_log_of, read_b
 from bootlease.endorsement import TrustedRoots
 from bootlease.eventlog import EventRecord, EventType
 from bootlease.evidence import LeaseRequest
+from bootlease.lineage import HighWaterMark
 from bootlease.model import ClockInfo, Effect, HashAlg, refusals
 from bootlease.reference import EventsReference, ReferenceSet
 from bootlease.testing.boot import SimulatedBoot, boot_of_events, simulate_boot
@@ -69,8 +70,30 @@ def test_1_another_signer_is_refused(scene: Scene) -> None:
 
 def test_2_a_reset_count_below_the_mark_is_refused(scene: Scene) -> None:
     """A TPM whose state was rolled back is refused even in a new lineage (A23)."""
-    scene.enrolled_as(reset_count_floor=scene.node.clock_info.reset_count + 1)
+    scene.high_water = HighWaterMark(scene.node.clock_info.reset_count + 1, 0, 0)
     assert refused(scene.decide()) == {"clock.reset-count.rollback"}
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"),
+    [
+        (ClockInfo(99, 5, 2, safe=True), {"clock.backwards"}),
+        (ClockInfo(200, 5, 1, safe=True), {"clock.restart-count.rollback"}),
+        (ClockInfo(0, 0, 0, safe=True), {"clock.reset-count.rollback"}),
+        (ClockInfo(100, 5, 2, safe=True), set[str]()),
+        (ClockInfo(101, 5, 2, safe=True), set[str]()),
+        (ClockInfo(0, 5, 3, safe=True), set[str]()),
+        (ClockInfo(101, 6, 0, safe=True), set[str]()),
+    ],
+    ids=["clock", "restart", "TPM2_Clear", "same", "later", "resumed", "rebooted"],
+)
+def test_2_the_mark_holds_without_a_lineage(
+    scene: Scene, clock: ClockInfo, expected: set[str]
+) -> None:
+    """What a refusal saw still binds the next lineage; an honest reboot goes on (A22, A23)."""
+    scene.high_water = HighWaterMark(5, 2, 100)
+    scene.node.lie(clock_info=clock)
+    assert refused(scene.decide()) == expected
 
 
 def test_2_a_clock_that_went_back_is_refused(scene: Scene) -> None:
@@ -308,6 +331,7 @@ def test_what_does_not_belong_together_is_our_misuse(scene: Scene, ca: LocalCA) 
             evidence,
             members.pop("log"),  # type: ignore[arg-type]  # as the case has it
             prior=None,
+            high_water=HighWaterMark(),
             roots=scene.roots,
             references=scene.references,
             policy=scene.policy,

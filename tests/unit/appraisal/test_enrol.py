@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bootlease.appraisal import AcceptedEnrolment, accept_enrolment
 from bootlease.errors import MalformedError, VerificationError
@@ -38,13 +41,16 @@ def refused(scene: Scene, request: EnrolmentRequest, policy: str = POLICY) -> se
 def test_a_sound_node_is_accepted(scene: Scene, request_: EnrolmentRequest) -> None:
     """Node id, names and endorsement are those of the keys."""
     accepted = accept(scene, request_)
-    assert accepted.node == node_id(request_.ek_public)
+    assert accepted.node == node_id(accepted.ek.spki)
     assert accepted.endorsement is not None
     assert not accepted.needs_join_token
-    record = accepted.enrolment(now=5, reset_count_floor=7)
+    record = accepted.enrolment(now=5)
     assert (record.ek_public, record.ak_public) == (request_.ek_public, request_.ak_public)
-    assert (record.enrolled_at, record.reset_count_floor) == (5, 7)
+    assert record.enrolled_at == 5
     assert record.ak_name == accepted.ak.name
+    certificate = x509.load_der_x509_certificate(request_.ek_chain[0])
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert record.ek_digest == hashlib.sha256(spki).digest()
 
 
 def test_another_root_refuses(scene: Scene, request_: EnrolmentRequest) -> None:
@@ -145,3 +151,15 @@ def test_keys_that_do_not_parse_are_malformed(
     """Bytes that are no key are their sender's fault in form, not in proof."""
     with pytest.raises(MalformedError):
         accept(scene, dataclasses.replace(request_, **{member: b"\0\x23"}))  # type: ignore[arg-type]  # two of its fields
+
+
+@pytest.mark.parametrize("algorithm", ["rsa-2048", "ecc-p384"])
+def test_another_ek_algorithm_is_named_as_its_option(
+    scene: Scene, request_: EnrolmentRequest, algorithm: str
+) -> None:
+    """Expected and seen are what `--ek-algorithm` takes."""
+    policy = POLICY.replace('"ecc-p256"', f'"{algorithm}"')
+    with pytest.raises(VerificationError) as caught:
+        accept(scene, request_, policy)
+    (finding,) = caught.value.findings
+    assert (finding.expected, finding.seen) == (algorithm, "ecc-p256")

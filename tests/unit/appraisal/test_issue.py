@@ -31,6 +31,7 @@ def record(scene: Scene, result: AttestationResult, challenge: Challenge) -> Dec
         result,
         challenge=challenge,
         prior=scene.prior,
+        high_water=scene.high_water,
         enrolment=scene.enrolment,
         roots=scene.roots,
         lease_ids=(LEASE_ID,) * len(result.leases),

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from bootlease.cli import run as command_line
 from bootlease.cli.quote import quote
 from bootlease.errors import MalformedError
 from bootlease.model import ClockInfo, HashAlg
@@ -202,6 +203,26 @@ def test_each_malformed_input_is_named(files: Files, part: str) -> None:
     files.write(part, MALFORMED[part])
     code, report = files.report()
     assert (code, report["verdict"], ids(report)) == (2, "malformed", [f"quote.{part}.malformed"])
+
+
+def test_malformed_input_is_told_once(files: Files, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without --json one line on standard error says it all."""
+    files.write("attest", b"\xff")
+    options = {name: str(files.folder / name) for name in ("attest", "signature", "ak", "pcrs")}
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    arguments += ["--nonce=0102", "--require=sha256:0-7"]
+    assert command_line(["quote", "verify", *arguments]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("bootlease: error: attest: ")
+
+
+def test_required_pcrs_may_be_ranges(files: Files) -> None:
+    """--require takes what `node collect --pcrs` takes."""
+    assert files.run(require="sha256:0-7")[0] == 0
+    code, report = files.report(require="sha256:0-8")
+    assert (code, ids(report)) == (1, ["quote.pcr.missing"])
 
 
 @pytest.mark.parametrize(

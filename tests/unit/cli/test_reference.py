@@ -91,6 +91,25 @@ def test_wrong_usage_of_learn_is_exit_2(golden: Path, tmp_path: Path, options: l
     assert not (tmp_path / "x.json").exists()
 
 
+def test_learn_overwrites_nothing(golden: Path, tmp_path: Path, capfd: Capture) -> None:
+    """What nodes are compared with is not lost to a slip of the pen."""
+    output = tmp_path / "golden.json"
+    output.write_text("mine")
+    assert learn(golden, output) == 2
+    assert f"{output} exists" in capfd.readouterr().err
+    assert output.read_text() == "mine"
+
+
+def test_learn_names_the_file_that_is_no_good(golden: Path, tmp_path: Path, capfd: Capture) -> None:
+    """Log or PCR values, with the option."""
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"junk")
+    assert learn(junk, tmp_path / "x.json") == 2
+    assert f"--log {junk} is not a TCG event log: " in capfd.readouterr().err
+    assert learn(golden, tmp_path / "x.json", "--quoted", str(junk)) == 2
+    assert f"--quoted {junk} does not hold PCR values: " in capfd.readouterr().err
+
+
 def test_diff_prints_differences(golden: Path, tmp_path: Path, capfd: Capture) -> None:
     """One line each, or JSON; nothing on stdout where nothing differs."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
@@ -198,3 +217,25 @@ def test_appraise_refuses_another_log(case: Callable[..., list[str]], tmp_path: 
     command = case(renew=True)
     (tmp_path / "log.bin").write_bytes(b"another")
     assert run(command) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("evidence", "EVIDENCE {}: "),
+        ("challenge", "--challenge {}: "),
+        ("enrolment", "--enrolment {}: "),
+        ("policy", "{}: policy: "),
+        ("reference", "{} is not a reference set: "),
+        ("root", "--root {}: neither a PEM nor a DER certificate"),
+        ("prior.cbor", "--prior {}: "),
+    ],
+)
+def test_appraise_names_the_file_that_is_no_good(
+    case: Callable[..., list[str]], tmp_path: Path, capfd: Capture, name: str, said: str
+) -> None:
+    """Of seven files, the operator learns which."""
+    command = case(renew=True)
+    (tmp_path / name).write_bytes(b"junk")
+    assert run(command) == 2
+    assert said.format(tmp_path / name) in capfd.readouterr().err

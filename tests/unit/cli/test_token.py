@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bootlease.cli import run
+from bootlease.relyingparty import FileKeys, TokenChecker
 from bootlease.testing.tokens import AUDIENCE, HOLDER, ISSUER, FakeIssuer, execution_claims
 from bootlease.token import KeyProtection, LineageClaim, base64url, make_proof
+from bootlease.token.publickey import PublicKey
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bootlease.token import ExecutionClaims
 
 ISSUED = FakeIssuer()
@@ -188,3 +192,116 @@ def test_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """JSON says that nothing was checked, too."""
     assert run(["token", "show", jwt(), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "not-checked"
+
+
+def test_accepted_although_just_ended(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Within the leeway for clocks the verdict and the time are not left to contradict."""
+    now = int(time.time())
+    assert verify(jwt(issued_at=now - 90, not_before=now - 90, expires_at=now - 2), keys) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"ended [23] s ago, within the 5 s allowed for clocks", out)
+
+
+def test_keys_of_a_join_bundle(tmp_path: Path) -> None:
+    """What was handed to a node serves to check its tokens."""
+    bundle = tmp_path / "join.json"
+    bundle.write_text(json.dumps({"v": 1, "issuer": ISSUER, "keys": ISSUED.keys.to_jwks()}))
+    assert verify(jwt(), str(bundle)) == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"{}", b'{"v": 1, "keys": []}', b"\xff" * 9])
+def test_file_without_keys_is_named(
+    data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message says what is looked for and where."""
+    file = tmp_path / "keys"
+    file.write_bytes(data)
+    assert verify(jwt(), str(file)) == 2
+    wanted = f"--keys: no JWK Set, COSE key set, PEM key or join bundle in {file}\n"
+    assert capsys.readouterr().err == f"bootlease: error: {wanted}"
+
+
+def test_malformed_proof_is_named(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the token is broken."""
+    assert verify(jwt(), keys, "--proof", "x", "--method", "GET", "--url", URL) == 2
+    assert capsys.readouterr().err.startswith("bootlease: error: --proof: ")
+
+
+def test_malformed_url_is_named(keys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is the proof, where the URL is none."""
+    assert verify(jwt(), keys, "--proof", "x", "--method", "GET", "--url", "tools") == 2
+    assert "'--url': 'tools' is not an absolute http or https URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("finding", ["token.malformed", "proof.malformed"])
+def test_malformed_input_is_reported_as_json(
+    keys: str, finding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json a report stands on stdout whatever the verdict is."""
+    token = "rubbish" if finding == "token.malformed" else jwt()
+    more = ["--proof", "x", "--method", "GET", "--url", URL]
+    assert verify(token, keys, *more, "--json") == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "malformed"
+    assert [each["id"] for each in document["findings"]] == [finding]
+
+
+def test_what_is_no_file_with_a_token_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A directory, a device and an empty file are called what they are."""
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"\n")
+    for path, what in (
+        (str(tmp_path), "is a directory"),
+        ("/dev/null", "is no regular file"),
+        (str(empty), "is empty"),
+    ):
+        assert run(["token", "show", path]) == 2
+        assert capsys.readouterr().err == f"bootlease: error: {path} {what}\n"
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> tuple[str, str]:
+    """Token file and key file as a node's agent leaves them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    claims = current(confirmation=PublicKey.from_cryptography(key.public_key()))
+    (tmp_path / "token").write_bytes(ISSUED.cwt(claims))
+    return str(tmp_path / "token"), str(tmp_path / "key.pem")
+
+
+def test_proof_makes_the_headers_of_a_request(
+    held: tuple[str, str], keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A relying party accepts what is printed; two proofs are never alike."""
+    token, key = held
+    command = ["token", "proof", "--key", key, "--token", token, "--method", "GET", "--url", URL]
+    assert run(command) == 0
+    out = capsys.readouterr().out
+    lines = dict(line.split(": ", 1) for line in out.splitlines())
+    assert list(lines) == ["Authorization", "DPoP"]
+    TokenChecker(FileKeys(Path(keys)), issuer=ISSUER, audience=AUDIENCE).check_request(
+        authorization=lines["Authorization"], dpop=lines["DPoP"], method="GET", url=URL
+    )
+    assert run([*command, "--json"]) == 0
+    headers = json.loads(capsys.readouterr().out)
+    assert headers["Authorization"] == lines["Authorization"]
+    assert headers["DPoP"] != lines["DPoP"]
+
+
+def test_proof_with_another_key_is_wrong_usage(
+    held: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Headers that every relying party refuses are not made."""
+    other = tmp_path / "other.pem"
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    other.write_bytes(stranger.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    options = ["--token", held[0], "--method", "GET", "--url", URL]
+    assert run(["token", "proof", "--key", str(other), *options]) == 2
+    assert "--key: the token confirms another key" in capsys.readouterr().err
+    other.write_bytes(b"garbage")
+    assert run(["token", "proof", "--key", str(other), *options]) == 2
+    assert f"PEM private key of an accepted kind in {other}" in capsys.readouterr().err
+    assert run(["token", "proof", "--key", str(tmp_path / "none"), *options]) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from bootlease.endorsement import TrustedRoots, parse_certificate, verify_ek_chain
 from bootlease.endorsement.weakness import is_roca
@@ -402,3 +405,56 @@ def test_endorsements_survive_their_encoding(
     with pytest.raises(MalformedError):
         type(endorsement).from_wire({**endorsement.wire(), "make": ["a", "b"]})
     assert dataclasses.replace(endorsement, not_after=1).encode() != endorsement.encode()
+
+
+def test_a_certificate_of_an_unknown_version_is_malformed(ca: LocalCA) -> None:
+    """X.509 ends at v3; what ``cryptography`` says of a fourth is no defect of ours."""
+    version = bytes.fromhex("a003020102")
+    der = ca.intermediate_der
+    assert der.count(version) == 1
+    with pytest.raises(MalformedError):
+        parse_certificate(der.replace(version, bytes.fromhex("a003020103")))
+
+
+CHAIN_CA = LocalCA.create()
+CHAIN_EK = accept_endorsement_key(parse_public((CHAIN_NODE := SimulatedNode(CHAIN_CA)).ek_public()))
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.integers(0, 1),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=3),
+)
+def test_a_mutated_chain_is_refused_and_never_a_defect(
+    which: int, changes: list[tuple[int, int]]
+) -> None:
+    """Whatever bytes come as certificates: MalformedError, VerificationError, or what was signed.
+
+    The count of unused bits in a signature's BIT STRING is one that nothing signs.
+    """
+    chain = [bytearray(der) for der in CHAIN_NODE.ek_chain()]
+    before = bytes(chain[which])
+    for place, value in changes:
+        chain[which][place % len(chain[which])] = value
+    assume(bytes(chain[which]) != before)
+    roots = TrustedRoots.of([CHAIN_CA.root.public_bytes(Encoding.DER)])
+    now = int(CHAIN_CA.root.not_valid_before_utc.timestamp()) + 2 * DAY
+    try:
+        verify_ek_chain([bytes(der) for der in chain], roots, CHAIN_EK, now=now)
+    except (MalformedError, VerificationError):
+        return
+    signed = [
+        parse_certificate(bytes(der)).parsed.tbs_certificate_bytes for der in (before, chain[which])
+    ]
+    assert signed[0] == signed[1]
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_every_byte_of_a_chain_may_be_wrong(ca: LocalCA) -> None:
+    """Each byte of an intermediate, turned into its neighbours, parses or is malformed."""
+    der = ca.intermediate_der
+    for place in range(len(der)):
+        for value in (der[place] ^ 1, (der[place] + 2) % 256, 0, 255):
+            with contextlib.suppress(MalformedError):
+                parse_certificate(der[:place] + bytes([value]) + der[place + 1 :])

@@ -21,7 +21,13 @@ def record() -> Enrolment:
     ak = accept_attestation_key(parse_public(node.ak_public()))
     endorsement = Endorsement(bytes(32), bytes(32), TPMIdentity("id:01", "m", "v"), 1)
     return Enrolment(
-        bytes(32), node.ek_public(), node.ak_public(), ak.name, endorsement, 1_800_000_000, 3
+        bytes(32),
+        node.ek_public(),
+        bytes(32),
+        node.ak_public(),
+        ak.name,
+        endorsement,
+        1_800_000_000,
     )
 
 
@@ -40,7 +46,7 @@ def test_every_member_is_in_the_digest() -> None:
     changed = [
         dataclasses.replace(one, endorsement=None),
         dataclasses.replace(one, enrolled_at=1),
-        dataclasses.replace(one, reset_count_floor=4),
+        dataclasses.replace(one, ek_digest=b"\1" * 32),
         dataclasses.replace(one, node=b"\1" * 32),
     ]
     assert len({each.digest for each in (one, *changed)}) == 5

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from bootlease.cli import run as command_line
 from bootlease.cli.eventlog import eventlog
 from bootlease.errors import MalformedError
 from bootlease.eventlog import (
@@ -123,3 +124,17 @@ def test_a_missing_file(tmp_path: Path) -> None:
     """A file that is not there is a usage error."""
     result = CliRunner().invoke(eventlog, ["show", str(tmp_path / "absent")])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["show", "replay"])
+def test_what_is_no_log_is_named(
+    command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The file is named and the place in it kept; nothing stands on standard output."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"x" * 64)
+    assert command_line(["eventlog", command, str(path), "--json"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"bootlease: error: {path} is not a TCG event log: ")
+    assert "(at byte " in err

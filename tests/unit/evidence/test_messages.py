@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -358,6 +360,34 @@ def test_digests_cover_the_order_of_leases() -> None:
 
 
 def test_another_ek_has_another_node_id() -> None:
-    """The node id derives from the EK alone."""
-    assert node_id(b"ek 1") == node_id(b"ek 1")
+    """The node id derives from the EK alone, and says what it is a hash of."""
+    assert node_id(b"ek 1") == hashlib.sha256(b"bootlease/node/1\0ek 1").digest()
     assert node_id(b"ek 1") != node_id(b"ek 2")
+
+
+def test_a_node_ignores_what_a_newer_verifier_adds() -> None:
+    """An answer may gain members, a receipt for one, without stopping the agents of today."""
+    challenge = Challenge(bytes(32), bytes(32), 1, 2, {HashAlg.SHA256: (0,)})
+    issued = IssuedLease(bytes(16), TokenEncoding.CWT, b"token", bytes(32), 9)
+    answer = LeaseAnswer(bytes(32), bytes(32), 0, 120, 119, (issued,), challenge)
+    message = cbor.decode(answer.encode(), max_bytes=4096)
+    message["new"] = message["challenge"]["new"] = message["leases"][0]["receipt"] = b"!"
+    assert LeaseAnswer.parse(cbor.encode(message)) == answer
+
+
+def test_an_answer_without_a_lease_is_malformed() -> None:
+    """A grant grants something."""
+    challenge = Challenge(bytes(32), bytes(32), 1, 2, {HashAlg.SHA256: (0,)})
+    with pytest.raises(MalformedError, match="no lease"):
+        LeaseAnswer.parse(LeaseAnswer(bytes(32), bytes(32), 0, 1, 1, (), challenge).encode())
+
+
+@given(documents(), st.binary(max_size=300))
+def test_the_evidence_digest_names_the_document_without_its_logs(
+    evidence: Evidence, log: bytes
+) -> None:
+    """Evidence has one name whether its log comes along, and what is kept has that name."""
+    bare = parse_evidence(evidence.without_logs().encode())
+    full = parse_evidence(dataclasses.replace(evidence, logs={"tcg": log}).encode())
+    assert bare.digest == full.digest
+    assert hashlib.sha256(full.without_logs().encode()).digest() == full.digest

@@ -23,6 +23,7 @@ GRANT = DecisionRecord(
     evidence=b"\x05" * 32,
     enrolment=b"\x06" * 32,
     prior=b"\x80",
+    high_water=b"\x0d" * 16,
     granted=True,
     findings=(Finding("a.b", "A note.", Effect.NOTES, pcr=0, event=0, expected="x", seen="y"),),
     lineage_root=b"\x07" * 32,
@@ -62,7 +63,7 @@ def test_the_written_out_encoding_is_the_deterministic_one(record: DecisionRecor
     members = cbor.decode(record.encoded, max_bytes=1 << 16)
     assert cbor.encode(members) == record.encoded
     assert members[0] == "bootlease/decision/1"
-    assert len(members) == 22
+    assert len(members) == 23
 
 
 def test_every_member_is_in_the_digest() -> None:
@@ -104,7 +105,7 @@ def test_random_bytes_are_malformed(data: bytes) -> None:
 
 
 @given(
-    st.integers(0, 21),
+    st.integers(0, 22),
     st.sampled_from([-1, "x", True, [], [[]], {}, [{}], [None] * 3, [{"id": 1, "effect": 2}]]),
 )
 def test_a_member_of_another_kind_is_malformed(number: int, value: object) -> None:

@@ -291,6 +291,17 @@ def test_malformed_request(rig: Rig) -> None:
     assert agent.renew().tokens[0].claims.lineage.seq == 1
 
 
+def test_outdated_challenge(rig: Rig) -> None:
+    """A policy that asks for more than the challenge did costs a question, not the lineage."""
+    agent = rig.start()
+    agent.renew()
+    rig.clock.pass_time(40)
+    outdated = Finding("challenge.outdated", "The policy has changed.")
+    rig.verifier.before = fail_once("lease", VerificationError(outdated))
+    assert agent.renew().tokens[0].claims.lineage.seq == 1
+    assert rig.ended == []
+
+
 def test_tpm_reset(rig: Rig) -> None:
     """A TPM that was reset under the agent ends the lease; a new lineage begins."""
     agent = rig.start()
@@ -437,3 +448,17 @@ def test_unsafe_quote_is_sent_as_it_is(rig: Rig) -> None:
     assert rig.start().renew().tokens[0].claims.lineage == LineageClaim(
         rig.handed.tokens[0].tokens[0].claims.evidence, 0
     )
+
+
+@pytest.mark.parametrize(
+    ("expected", "notes"),
+    [("ecc-p256", ["hint: run with --ek-algorithm ecc-p256"]), ("ecc-p521", []), (None, [])],
+)
+def test_ek_of_another_kind(rig: Rig, expected: str | None, notes: list[str]) -> None:
+    """A verifier that wants another endorsement key is answered with the option that has it."""
+    finding = Finding(
+        "enrolment.ek-algorithm.mismatch", "Another kind.", expected=expected, seen="rsa-2048"
+    )
+    rig.verifier.before = fail_once("enrol", VerificationError(finding))
+    outcome = rig.start().step()
+    assert getattr(outcome.error, "__notes__", []) == notes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -196,3 +198,42 @@ def test_bad_tls_root() -> None:
     """A TLS root that OpenSSL cannot use is an error in one line."""
     with pytest.raises(TransportError, match="TLS root"):
         VerifierClient(JoinBundle("https://v.example", BUNDLE.keys, tls_root="x"))
+
+
+def test_refusal_says_where_it_is_recorded() -> None:
+    """The digest of the verifier's decision comes along for its operator."""
+    finding = Finding("a.b", "It is so.")
+    content = problem([finding.as_dict()], decision="ab" * 32)
+    with pytest.raises(VerificationError) as caught:
+        ask(403, content, PROBLEM)
+    assert caught.value.findings == (finding,)
+    (note,) = caught.value.__notes__
+    assert f"`bootlease verifier decision {'ab' * 32}`" in note
+
+
+@pytest.mark.parametrize(
+    "decision", ["", "ab" * 31, "zz" * 32, 7, None, "AB" * 32, "ab" * 32 + "\n"]
+)
+def test_decision_of_another_form(decision: object) -> None:
+    """A document whose decision is no digest says nothing rather than half."""
+    content = problem([Finding("a.b", "It is so.").as_dict()], decision=decision)
+    with pytest.raises(UnavailableError):
+        ask(403, content, PROBLEM)
+
+
+def test_verifier_without_tls() -> None:
+    """A bundle that says https of a verifier in plain HTTP is called that."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        bundle = JoinBundle(f"https://127.0.0.1:{listener.getsockname()[1]}", BUNDLE.keys)
+        with pytest.raises(UnavailableError, match="it speaks plain HTTP"):
+            VerifierClient(bundle, timeout=5).challenge(NODE)
+        thread.join()

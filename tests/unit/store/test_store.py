@@ -8,6 +8,8 @@ import os
 import sqlite3
 import stat
 import threading
+import time
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,15 +19,17 @@ from typing import TypeVar
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import select
 
 from bootlease.endorsement import Enrolment
 from bootlease.evidence import Challenge
-from bootlease.lineage import Prior
+from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import ClockInfo, HashAlg
 from bootlease.ports import (
     Activated,
     CommitOutcome,
     DecisionCommit,
+    Governance,
     PendingEnrolment,
     StoreBusyError,
     StoredAnswer,
@@ -35,7 +39,7 @@ from bootlease.ports import (
 )
 from bootlease.store import Database, SQLStore
 from bootlease.store.connection import Connection
-from bootlease.store.tables import APPEND_ONLY, METADATA
+from bootlease.store.tables import APPEND_ONLY, METADATA, settings
 
 T = TypeVar("T")
 NOW = 1_800_000_000
@@ -72,6 +76,7 @@ def enrolment(name: str = "a", ak: bytes = b"ak") -> Enrolment:
     return Enrolment(
         node=hashlib.sha256(name.encode()).digest(),
         ek_public=b"ek-" + name.encode(),
+        ek_digest=hashlib.sha256(b"spki-" + name.encode()).digest(),
         ak_public=ak,
         ak_name=b"\0\x0b" + hashlib.sha256(ak).digest(),
         endorsement=None,
@@ -79,7 +84,9 @@ def enrolment(name: str = "a", ak: bytes = b"ak") -> Enrolment:
     )
 
 
-def pending(record: Enrolment, *, join_token: bytes | None = None) -> PendingEnrolment:
+def pending(
+    record: Enrolment, *, join_token: bytes | None = None, epoch: int = 0
+) -> PendingEnrolment:
     """A pending enrolment whose secret is ``SECRET``."""
     return PendingEnrolment(
         id=os.urandom(32),
@@ -87,6 +94,7 @@ def pending(record: Enrolment, *, join_token: bytes | None = None) -> PendingEnr
         ek_chain=(b"der",),
         secret_digest=hashlib.sha256(SECRET).digest(),
         join_token=join_token,
+        policy_epoch=epoch,
         expires_at=NOW + 60,
     )
 
@@ -106,8 +114,18 @@ def challenge(node: bytes) -> Challenge:
     return Challenge(os.urandom(32), node, NOW, NOW + LIFE, {HashAlg.SHA256: (0, 1)})
 
 
-def decision(question: Challenge, *, version: int = 0, generation: int = 1) -> DecisionCommit:
-    """A decision on made-up evidence."""
+MARK = HighWaterMark(7, 2, 5)
+UNDECIDED = Governance(0, 0, 0)
+
+
+def decision(
+    question: Challenge,
+    *,
+    version: int = 0,
+    generation: int = 1,
+    governance: Governance = UNDECIDED,
+) -> DecisionCommit:
+    """A decision on made-up evidence; after the first, of a TPM that stood at ``MARK``."""
     record = os.urandom(40)
     return DecisionCommit(
         node=question.node,
@@ -115,10 +133,13 @@ def decision(question: Challenge, *, version: int = 0, generation: int = 1) -> D
         nonce=question.nonce,
         lineage_version=version,
         lineage=PRIOR,
-        reset_count=7,
+        governance=governance,
+        high_water=MARK if version else HighWaterMark(),
+        counters=MARK,
         digest=hashlib.sha256(record).digest(),
         record=record,
         claims=(b"c" * 32,),
+        request=hashlib.sha256(b"request" + record).digest(),
         evidence=hashlib.sha256(b"evidence" + record).digest(),
         document=b"document",
         logs={hashlib.sha256(b"log").digest(): b"log"},
@@ -135,6 +156,14 @@ async def asked(store: SQLStore, record: Enrolment) -> Challenge:
     question = challenge(record.node)
     assert await store.add_challenge(question, now=NOW, at_most=4)
     return question
+
+
+async def fill(store: SQLStore) -> None:
+    """Put a row into every table that is append-only."""
+    question = await asked(store, enrolment())
+    await store.commit_decision(decision(question))
+    await store.activate_policy(StoredPolicy(1, "p", b"d" * 32, b"text", NOW))
+    await store.add_reference(StoredReference("r", b"d" * 32, b"text", NOW))
 
 
 def test_migrations_make_exactly_the_tables_that_the_code_knows(path: Path) -> None:
@@ -156,6 +185,33 @@ def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
         Database(path).migrate()
 
 
+@pytest.mark.parametrize("table", APPEND_ONLY)
+@pytest.mark.parametrize("recursive", ["ON", "OFF"])
+def test_append_only_rows_cannot_be_replaced(
+    path: Path, store: SQLStore, table: str, recursive: str
+) -> None:
+    """INSERT OR REPLACE is an UPDATE in disguise, on a connection of anybody's making."""
+    run(lambda: fill(store))
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute(f"PRAGMA recursive_triggers = {recursive}")
+        before = raw.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - a constant
+        columns = [row[1] for row in raw.execute(f"PRAGMA table_info({table})")]
+        unique = [name for name in columns if name in {"number", "epoch", "digest"}]
+        for same in ([name] for name in unique):
+            # Everything as it was but the other columns that are unique.
+            values = ", ".join(
+                {"number": "number + 9", "digest": "randomblob(32)"}[name]
+                if name in unique and name not in same and "epoch" not in unique
+                else name
+                for name in columns
+            )
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                raw.execute(f"INSERT OR REPLACE INTO {table} SELECT {values} FROM {table}")  # noqa: S608
+        raw.rollback()
+        assert before
+        assert raw.execute(f"SELECT * FROM {table}").fetchall() == before  # noqa: S608
+
+
 def test_the_file_is_private_and_commits_survive_a_power_cut(path: Path) -> None:
     """Mode 0600, write-ahead log, full synchronisation, foreign keys."""
     database = Database(path)
@@ -165,7 +221,13 @@ def test_the_file_is_private_and_commits_survive_a_power_cut(path: Path) -> None
     with closing(connection.dbapi.cursor()) as cursor:
         values = {
             name: cursor.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            for name in (
+                "journal_mode",
+                "synchronous",
+                "foreign_keys",
+                "busy_timeout",
+                "recursive_triggers",
+            )
         }
     connection.close()
     assert values == {
@@ -173,6 +235,7 @@ def test_the_file_is_private_and_commits_survive_a_power_cut(path: Path) -> None
         "synchronous": 2,
         "foreign_keys": 1,
         "busy_timeout": 5000,
+        "recursive_triggers": 1,
     }
 
 
@@ -182,14 +245,7 @@ def test_append_only_tables_forbid_change(
     path: Path, store: SQLStore, table: str, statement: str
 ) -> None:
     """Triggers stop an UPDATE and a DELETE of what was recorded."""
-
-    async def fill() -> None:
-        question = await asked(store, enrolment())
-        await store.commit_decision(decision(question))
-        await store.activate_policy(StoredPolicy(1, "p", b"d" * 32, b"text", NOW))
-        await store.add_reference(StoredReference("r", b"d" * 32, b"text", NOW))
-
-    run(fill)
+    run(lambda: fill(store))
     with (
         closing(sqlite3.connect(path)) as raw,
         pytest.raises(sqlite3.IntegrityError, match="append-only"),
@@ -239,6 +295,144 @@ def test_pending_enrolments_are_bounded_and_swept(store: SQLStore) -> None:
     run(story)
 
 
+def test_one_node_has_few_pending_enrolments(store: SQLStore) -> None:
+    """Whoever shows another's EK takes its own places, not those of all; the newest stand."""
+
+    async def story() -> None:
+        begun = [replace(pending(enrolment()), expires_at=NOW + 50 + number) for number in range(6)]
+        for waiting in begun:
+            await store.add_pending(waiting, now=NOW, at_most=5)
+        await store.add_pending(pending(enrolment("b")), now=NOW, at_most=5)
+        right = hashlib.sha256(SECRET).digest()
+        outcomes = [(await store.activate(each.id, right, now=NOW))[0] for each in begun]
+        assert outcomes == [Activated.UNKNOWN] * 2 + [Activated.ENROLLED] * 4
+
+    run(story)
+
+
+def test_nobody_enrols_by_a_policy_that_is_over(store: SQLStore) -> None:
+    """A policy activated between request and activation has not admitted the node."""
+
+    async def story() -> None:
+        waiting = pending(enrolment(), epoch=1)
+        await store.activate_policy(StoredPolicy(1, "p", b"d" * 32, b"text", NOW))
+        await store.add_pending(waiting, now=NOW, at_most=5)
+        await store.activate_policy(StoredPolicy(2, "p", b"e" * 32, b"text", NOW))
+        outcome = await store.activate(waiting.id, hashlib.sha256(SECRET).digest(), now=NOW)
+        assert outcome == (Activated.POLICY_MOVED, waiting.enrolment.node)
+        assert await store.node(waiting.enrolment.node) is None
+
+    run(story)
+
+
+def test_an_enrolment_that_was_replaced_is_still_found_by_its_digest(store: SQLStore) -> None:
+    """A decision can be made again with the record that it names."""
+
+    async def story() -> None:
+        await enrol(store, enrolment())
+        before = await store.node(enrolment().node)
+        await enrol(store, enrolment(ak=b"other"))
+        after = await store.node(enrolment().node)
+        assert before is not None
+        assert after is not None
+        assert await store.enrolment(before.enrolment.digest) == before.enrolment
+        assert await store.enrolment(after.enrolment.digest) == after.enrolment
+        assert await store.enrolment(b"n" * 32) is None
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("counters", "expected"),
+    [
+        (HighWaterMark(8, 0, 0), HighWaterMark(8, 0, 0)),
+        (HighWaterMark(7, 3, 1), HighWaterMark(7, 3, 1)),
+        (HighWaterMark(7, 2, 1 << 63), HighWaterMark(7, 2, 1 << 63)),
+        (HighWaterMark(7, 2, 4), MARK),
+        (HighWaterMark(7, 1, 9), MARK),
+        (HighWaterMark(6, 9, 9), MARK),
+    ],
+    ids=["reset", "restart", "clock", "clock back", "restart back", "reset back"],
+)
+def test_the_high_water_mark_only_rises(
+    store: SQLStore, counters: HighWaterMark, expected: HighWaterMark
+) -> None:
+    """Grants and refusals raise it as far as they saw the TPM stand; nothing lowers it (A23)."""
+
+    async def story() -> None:
+        question = await asked(store, enrolment())
+        await store.commit_decision(decision(question))
+        second = challenge(question.node)
+        await store.add_challenge(second, now=NOW, at_most=4)
+        refused = replace(decision(second, version=1), lineage=None, counters=counters)
+        assert await store.commit_decision(refused) is CommitOutcome.COMMITTED
+        node = await store.node(question.node)
+        assert node is not None
+        assert node.high_water == expected
+
+    run(story)
+
+
+def test_a_commit_conflicts_with_another_high_water_mark(store: SQLStore) -> None:
+    """A rollback judged by the mark of before is judged again."""
+
+    async def story() -> None:
+        question = await asked(store, enrolment())
+        stale = replace(decision(question), high_water=MARK)
+        assert await store.commit_decision(stale) is CommitOutcome.CONFLICT
+
+    run(story)
+
+
+def test_nothing_commits_by_what_the_operator_has_overruled(store: SQLStore) -> None:
+    """Policy, references and roots must be those that were appraised with."""
+
+    async def story() -> None:
+        question = await asked(store, enrolment())
+        assert await store.governance() == UNDECIDED
+        changes = (
+            store.activate_policy(StoredPolicy(1, "p", b"d" * 32, b"text", NOW)),
+            store.add_reference(StoredReference("r", b"d" * 32, b"text", NOW)),
+            store.add_root(b"der", now=NOW),
+        )
+        seen = UNDECIDED
+        for change in changes:
+            await change
+            stale = decision(question, governance=seen)
+            assert await store.commit_decision(stale) is CommitOutcome.OUTDATED
+            seen = await store.governance()
+        assert seen == Governance(1, 1, 1)
+        made = decision(question, governance=seen)
+        assert await store.commit_decision(made) is CommitOutcome.COMMITTED
+
+    run(story)
+
+
+def test_logs_are_compressed_outside_the_transaction(
+    store: SQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the writer while another's ten megabytes are compressed; once is enough."""
+    threads: list[str] = []
+    compress = zlib.compress
+
+    def watched(data: bytes, level: int) -> bytes:
+        threads.append(threading.current_thread().name)
+        return compress(data, level)
+
+    monkeypatch.setattr(zlib, "compress", watched)
+
+    async def story() -> None:
+        question = await asked(store, enrolment())
+        second = challenge(question.node)
+        await store.add_challenge(second, now=NOW, at_most=4)
+        await store.commit_decision(decision(question))
+        await store.commit_decision(decision(second, version=1))
+
+    run(story)
+    assert len(threads) == 1
+    assert "writer" not in threads[0]
+
+
 def test_another_ak_replaces_the_first_keeps_the_floor_and_ends_the_lineage(
     store: SQLStore,
 ) -> None:
@@ -251,7 +445,7 @@ def test_another_ak_replaces_the_first_keeps_the_floor_and_ends_the_lineage(
         node = await store.node(question.node)
         assert node is not None
         assert (node.enrolment.ak_public, node.generation) == (b"other", 2)
-        assert node.enrolment.reset_count_floor == 7
+        assert node.high_water == MARK
         assert (await store.lineage(question.node)).prior is None
 
     run(story)
@@ -309,9 +503,9 @@ def test_a_commit_stores_everything_that_the_decision_changes(store: SQLStore) -
         assert list(await store.decisions_of(question.node, at_most=5)) == [stored]
         assert await store.evidence(made.evidence) == b"document"
         assert await store.log(hashlib.sha256(b"log").digest()) == b"log"
-        assert await store.answer(question.node, made.evidence, now=NOW) == made.answer
-        assert await store.answer(b"other" * 6, made.evidence, now=NOW) is None
-        assert await store.answer(question.node, made.evidence, now=NOW + LIFE) is None
+        assert await store.answer(question.node, made.request, now=NOW) == made.answer
+        assert await store.answer(b"other" * 6, made.request, now=NOW) is None
+        assert await store.answer(question.node, made.request, now=NOW + LIFE) is None
         lineage = await store.lineage(question.node)
         assert (lineage.version, lineage.prior, lineage.decision) == (1, PRIOR, made.digest)
         assert made.next_challenge is not None
@@ -440,15 +634,65 @@ def test_a_job_that_fails_takes_nothing_of_its_neighbours_with_it(store: SQLStor
     run(story)
 
 
-def test_a_defect_in_the_writer_is_heard_by_all_who_wait(
+@pytest.mark.parametrize(
+    "defect",
+    [TypeError("a defect"), OverflowError("2**64"), sqlite3.InterfaceError("no such type")],
+    ids=lambda defect: type(defect).__name__,
+)
+def test_a_defect_in_one_job_fails_that_job_alone(store: SQLStore, defect: Exception) -> None:
+    """What nobody foresaw rolls its own job back; its neighbours and the writer live on."""
+
+    def broken(db: Connection) -> None:
+        db.command("INSERT INTO settings (name, value) VALUES ('half', 'done')")
+        raise defect
+
+    async def story() -> None:
+        results = await asyncio.gather(
+            store._writer.submit(broken),
+            store.add_credential(b"1" * 32, label="a", now=NOW),
+            return_exceptions=True,
+        )
+        assert list(results) == [defect, None]
+        await store.add_credential(b"2" * 32, label="a", now=NOW)
+        await store.check()
+
+    run(story)
+    assert store._reader.rows(select(settings.c.name)) == []
+
+
+def test_a_database_that_refuses_is_heard_by_all_who_wait(store: SQLStore) -> None:
+    """A full disk is not one job's fault: nothing of the group is stored, the next one may be."""
+
+    def full(_db: Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def story() -> None:
+        # The neighbour comes first, so that both wait for one commit.
+        results = await asyncio.gather(
+            store._writer.submit(lambda _db: time.sleep(0.05)),
+            store.add_credential(b"1" * 32, label="a", now=NOW),
+            store._writer.submit(full),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in results[1:]] == [StoreUnavailableError] * 2
+        assert await store.credentials() == ()
+        await store.add_credential(b"2" * 32, label="a", now=NOW)
+
+    run(story)
+
+
+def test_the_end_of_the_writer_is_heard_by_all_who_wait(
     store: SQLStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dead writer answers with an error instead of silence, and its defect is reported."""
+    """A dead writer answers with an error instead of silence, and what ended it is reported."""
     reported: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", reported.append)
 
+    class EndOfThreadError(BaseException):
+        """Not an Exception: nothing that a job may raise."""
+
     def broken(_db: Connection) -> None:
-        raise TypeError("a defect")
+        raise EndOfThreadError
 
     async def story() -> None:
         results = await asyncio.gather(
@@ -462,7 +706,7 @@ def test_a_defect_in_the_writer_is_heard_by_all_who_wait(
 
     run(story)
     store.close()
-    assert [args.exc_type for args in reported] == [TypeError]
+    assert [args.exc_type for args in reported] == [EndOfThreadError]
 
 
 def test_a_closed_or_unreachable_store_says_so(path: Path, tmp_path: Path) -> None:

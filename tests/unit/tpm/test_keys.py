@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bootlease.errors import VerificationError
+from bootlease.errors import MalformedError, VerificationError
+from bootlease.evidence.enrolment import node_id
 from bootlease.model import HashAlg
 from bootlease.tpm import (
     TPMAlg,
@@ -25,6 +28,7 @@ from bootlease.tpm import (
     accept_bound_key,
     accept_endorsement_key,
     ecc_public,
+    parse_public,
     rsa_public,
 )
 from bootlease.tpm.endorsement_key import POLICY_A, POLICY_B
@@ -90,6 +94,13 @@ EK_521: Final = ecc_public(
 )
 
 
+EK_RSA_HIGH: Final = replace(
+    EK,
+    object_attributes=EK_ATTRIBUTES | TPMAObject.USER_WITH_AUTH,
+    auth_policy=POLICY_B[HashAlg.SHA256],
+)
+
+
 def refused(accept: Callable[[TPMTPublic], object], public: TPMTPublic) -> list[str]:
     """Return why a public area is refused."""
     with pytest.raises(VerificationError) as caught:
@@ -125,6 +136,7 @@ ATTRIBUTES: Final = {
     "ak.attributes.sensitive-data-origin": TPMAObject.SENSITIVE_DATA_ORIGIN,
     "ak.attributes.restricted": TPMAObject.RESTRICTED,
     "ak.attributes.sign": TPMAObject.SIGN_ENCRYPT,
+    "ak.attributes.x509-sign": TPMAObject.X509_SIGN,
     "ak.attributes.decrypt": TPMAObject.DECRYPT,
     "ak.attributes.st-clear": TPMAObject.ST_CLEAR,
 }
@@ -248,6 +260,7 @@ BOUND_FAULTS: Final[dict[str, TPMTPublic]] = {
     "bound-key.attributes.sign": flip(BOUND, TPMAObject.SIGN_ENCRYPT),
     "bound-key.attributes.decrypt": flip(BOUND, TPMAObject.DECRYPT),
     "bound-key.attributes.restricted": flip(BOUND, TPMAObject.RESTRICTED),
+    "bound-key.attributes.x509-sign": flip(BOUND, TPMAObject.X509_SIGN),
     "bound-key.scheme.hash": with_parameters(
         BOUND, scheme=TPMTAsymScheme(TPMAlg.ECDSA, HashAlg.SHA384)
     ),
@@ -268,8 +281,8 @@ def test_a_bound_key_with_one_fault_is_refused(finding: str, public: TPMTPublic)
 
 @pytest.mark.parametrize(
     "public",
-    [EK, EK_HIGH, EK_521, replace(EK, auth_policy=POLICY_B[HashAlg.SHA256])],
-    ids=["low range", "high range", "high range P-521", "PolicyB without userWithAuth"],
+    [EK, EK_RSA_HIGH, EK_HIGH, EK_521],
+    ids=["low range", "high range", "high range P-384", "high range P-521"],
 )
 def test_a_good_endorsement_key_is_accepted(public: TPMTPublic) -> None:
     """Both ranges of the TCG's templates are accepted."""
@@ -288,6 +301,7 @@ EK_FAULTS: Final[dict[str, TPMTPublic]] = {
     "ek.symmetric.unsupported": with_parameters(EK, symmetric=TPMTSymDefObject()),
     "ek.scheme.set": with_parameters(EK, scheme=TPMTAsymScheme(TPMAlg.RSAES)),
     "ek.rsa.exponent": with_parameters(EK, exponent=3),
+    "ek.name-alg.mismatch": replace(EK_HIGH, name_alg=HashAlg.SHA512),
 }
 
 
@@ -295,6 +309,111 @@ EK_FAULTS: Final[dict[str, TPMTPublic]] = {
 def test_an_endorsement_key_with_one_fault_is_refused(finding: str, public: TPMTPublic) -> None:
     """Each thing that a storage key of the templates is counts (B21)."""
     assert refused(accept_endorsement_key, public) == [finding]
+
+
+@pytest.mark.parametrize(
+    ("finding", "public"),
+    [
+        ("ek.attributes.user-with-auth", replace(EK, auth_policy=POLICY_B[HashAlg.SHA256])),
+        ("ek.attributes.user-with-auth", flip(EK_HIGH, TPMAObject.USER_WITH_AUTH)),
+        ("ek.policy.unknown", replace(EK_HIGH, auth_policy=POLICY_A[HashAlg.SHA384])),
+        ("ek.symmetric.unsupported", with_parameters(EK, symmetric=AES256)),
+        ("ek.symmetric.unsupported", with_parameters(EK_HIGH, symmetric=AES128)),
+        (
+            "ek.symmetric.unsupported",
+            with_parameters(EK, symmetric=TPMTSymDefObject(TPMAlg.AES, 128, TPMAlg.ECDSA)),
+        ),
+        (
+            "ek.scheme.set",
+            with_parameters(EK_HIGH, kdf=TPMTAsymScheme(TPMAlg.KDF1_SP800_108, HashAlg.SHA256)),
+        ),
+    ],
+)
+def test_an_endorsement_key_between_templates_is_refused(finding: str, public: TPMTPublic) -> None:
+    """Parts of two templates make none: policy, attributes, hash and cipher go together."""
+    assert refused(accept_endorsement_key, public) == [finding]
+
+
+@pytest.mark.parametrize(
+    "bit", [bit for bit in range(32) if not EK_RSA_HIGH.object_attributes & 1 << bit]
+)
+@pytest.mark.parametrize("public", [EK, EK_RSA_HIGH], ids=["low", "high"])
+def test_an_endorsement_key_has_no_attribute_besides_its_templates(
+    public: TPMTPublic, bit: int
+) -> None:
+    """noDA, encryptedDuplication, firmwareLimited, reserved: none is the sender's to choose."""
+    changed = replace(public, object_attributes=TPMAObject(public.object_attributes | 1 << bit))
+    expected = "sign" if 1 << bit == TPMAObject.SIGN_ENCRYPT else "unexpected"
+    assert refused(accept_endorsement_key, changed) == [f"ek.attributes.{expected}"]
+
+
+def test_a_modulus_with_a_zero_before_it_is_no_key() -> None:
+    """One key has one spelling, and so one name."""
+    assert isinstance(EK.unique, bytes)
+    padded = replace(EK, unique=b"\0" + EK.unique)
+    assert refused(accept_endorsement_key, padded) == ["ek.key.invalid"]
+
+
+@given(st.sampled_from([EK, EK_HIGH, AK, AK_RSA, BOUND]), st.integers(0, 400), st.integers(0, 255))
+def test_a_public_area_that_parses_is_written_as_it_was_read(
+    public: TPMTPublic, place: int, value: int
+) -> None:
+    """Nothing of a public area is dropped or repaired on the way into a record."""
+    data = bytearray(public.marshal())
+    data[place % len(data)] = value
+    try:
+        parsed = parse_public(bytes(data))
+    except MalformedError:
+        return
+    assert parsed.marshal() == bytes(data)
+
+
+@pytest.mark.parametrize("bits", [2047, 2049, 2560])
+def test_an_rsa_endorsement_key_has_a_templates_size(bits: int) -> None:
+    """Sizes between the templates are refused."""
+    odd = with_parameters(EK, key_bits=bits)
+    assert "ek.rsa.size" in refused(accept_endorsement_key, odd)
+
+
+WHOLE_EKS: Final = (EK, EK_RSA_HIGH, EK_HIGH, EK_521)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(WHOLE_EKS),
+    st.none() | st.integers(0, 31),
+    st.none()
+    | st.tuples(
+        st.sampled_from([b"", *POLICY_A.values(), *POLICY_B.values()]), st.sampled_from(HashAlg)
+    ),
+    st.sampled_from([None, 0, 3, 65537]),
+)
+def test_every_accepted_variant_of_an_ek_is_one_node(
+    public: TPMTPublic, bit: int | None, policy: tuple[bytes, HashAlg] | None, exponent: int | None
+) -> None:
+    """One TPM opens the credential for any public area with its key: they share one node id."""
+    changed = public if bit is None else flip(public, TPMAObject(1 << bit))
+    if policy is not None:
+        changed = replace(changed, auth_policy=policy[0], name_alg=policy[1])
+    if exponent is not None:
+        if isinstance(changed.unique, TPMSECCPoint):
+            point = changed.unique
+            changed = replace(changed, unique=TPMSECCPoint(b"\0" + point.x, point.y))
+        else:
+            changed = with_parameters(changed, exponent=exponent)
+    try:
+        accepted = accept_endorsement_key(changed)
+    except VerificationError:
+        return
+    assert node_id(accepted.spki) == node_id(accept_endorsement_key(public).spki)
+
+
+def test_both_ranges_of_one_key_and_both_spellings_of_its_exponent_are_one_node() -> None:
+    """What the property test may meet by chance, by name."""
+    variants = (EK, EK_RSA_HIGH, with_parameters(EK, exponent=65537))
+    assert len({node_id(accept_endorsement_key(each).spki) for each in variants}) == 1
+    other = accept_endorsement_key(EK_HIGH)
+    assert node_id(other.spki) != node_id(accept_endorsement_key(EK).spki)
 
 
 @pytest.mark.parametrize(

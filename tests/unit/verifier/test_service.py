@@ -28,8 +28,11 @@ from bootlease.evidence import (
 )
 from bootlease.evidence.binding import qualifying_data
 from bootlease.evidence.enrolment import node_id
-from bootlease.model import HashAlg
-from bootlease.ports import CommitOutcome, DecisionCommit, StoreUnavailableError
+from bootlease.ledger import DecisionRecord
+from bootlease.lineage import HighWaterMark
+from bootlease.model import ClockInfo, HashAlg
+from bootlease.policy import parse_policy
+from bootlease.ports import CommitOutcome, DecisionCommit, StoredPolicy, StoreUnavailableError
 from bootlease.reference import DEFAULT_PCRS, learn, serialise_reference
 from bootlease.store import SQLStore
 from bootlease.testing.boot import simulate_boot
@@ -38,6 +41,7 @@ from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, REFERENCE, default_lease
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.token import PrivateKeySigner
+from bootlease.tpm import TPMSECCPoint, accept_endorsement_key, parse_public
 from bootlease.verifier import admin_routes, node_routes, public_routes
 from bootlease.verifier.app import build_app
 from bootlease.verifier.leasing import Decided
@@ -74,14 +78,17 @@ class World:
     @property
     def node(self) -> bytes:
         """Node id."""
-        return node_id(self.device.ek_public())
+        return node_id(accept_endorsement_key(parse_public(self.device.ek_public())).spki)
+
+    def request(self) -> EnrolmentRequest:
+        """The node's wish to enrol."""
+        return EnrolmentRequest(
+            self.device.ek_public(), self.device.ak_public(), tuple(self.device.ek_chain())
+        )
 
     async def enrol(self) -> None:
         """Enrol the node."""
-        request = EnrolmentRequest(
-            self.device.ek_public(), self.device.ak_public(), tuple(self.device.ek_chain())
-        )
-        offer = await self.service.enrolling.begin(request.encode())
+        offer = await self.service.enrolling.begin(self.request().encode())
         secret = self.device.activate_credential(offer.id_object, offer.encrypted_secret)
         await self.service.enrolling.finish(offer.enrolment, Activation(secret).encode())
 
@@ -229,6 +236,161 @@ def test_a_decision_that_conflicts_is_made_again(
         challenge = await world.service.leasing.challenge(world.node)
         assert (await world.lease(challenge)).answer.granted
         assert tried == [0, 0]
+
+    run(story)
+
+
+FEWER_PCRS = POLICY.replace(", 8, 9, 14]", "]")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "waited"),
+    [(FEWER_PCRS, POLICY, 0), (POLICY, POLICY.replace("life = 120", "life = 60"), 60)],
+    ids=["another PCR", "a shorter life"],
+)
+def test_a_policy_that_asks_for_more_ends_no_lineage(
+    world: World, before: str, after: str, waited: int
+) -> None:
+    """A challenge that was set under the old policy is not refused but set again."""
+
+    async def story() -> None:
+        registry, leasing = world.service.registry, world.service.leasing
+        await registry.activate_policy(before.encode())
+        first = LeaseAnswer.parse(
+            (await world.lease(await leasing.challenge(world.node))).answer.body
+        )
+        await registry.activate_policy(after.encode())
+        world.clock.time += waited
+        with pytest.raises(ProblemError) as outdated:
+            await world.lease(first.challenge, first.head)
+        assert outdated.value.kind.status == 409
+        assert [finding.id for finding in outdated.value.findings] == ["challenge.outdated"]
+        kept = await world.store.challenge(first.challenge.nonce)
+        assert kept is not None
+        assert kept.spent_at is None
+        assert len(await world.store.decisions_of(world.node, at_most=9)) == 1
+        decided = await world.lease(await leasing.challenge(world.node), first.head)
+        assert LeaseAnswer.parse(decided.answer.body).sequence == 1
+
+    run(story)
+
+
+def test_only_the_node_itself_hears_that_its_challenge_is_outdated(world: World) -> None:
+    """Whoever has not its AK learns nothing of the policy and is counted as ever."""
+
+    async def story() -> None:
+        registry, leasing = world.service.registry, world.service.leasing
+        await registry.activate_policy(FEWER_PCRS.encode())
+        challenge = await leasing.challenge(world.node)
+        await registry.activate_policy(POLICY.encode())
+        world.device.lie(extra_data=b"\0" * 32)
+        with pytest.raises(VerificationError):
+            await world.lease(challenge)
+
+    run(story)
+
+
+def test_no_grant_commits_under_a_policy_that_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy activated between appraisal and commit decides; the stricter one refuses."""
+    stricter = POLICY.replace('"tool:search"', '"tool:other"')
+    commit = world.store.commit_decision
+    outcomes: list[CommitOutcome] = []
+
+    async def overtaken(decision: DecisionCommit) -> CommitOutcome:
+        if not outcomes:
+            # As from another process: this one's snapshot still has the policy of before.
+            policy = parse_policy(stricter)
+            await world.store.activate_policy(
+                StoredPolicy(2, policy.id, policy.digest, stricter.encode(), world.clock.time)
+            )
+        outcomes.append(await commit(decision))
+        return outcomes[-1]
+
+    monkeypatch.setattr(world.store, "commit_decision", overtaken)
+
+    async def story() -> None:
+        decided = await world.lease(await world.service.leasing.challenge(world.node))
+        assert outcomes == [CommitOutcome.OUTDATED, CommitOutcome.COMMITTED]
+        assert {finding.id for finding in decided.findings} == {"policy.scope.denied"}
+        (only,) = await world.store.decisions_of(world.node, at_most=9)
+        assert not only.granted
+
+    run(story)
+
+
+def test_a_rollback_is_refused_again_and_after_re_enrolment(world: World) -> None:
+    """No second try and no enrolling again makes a restored state good (A22, A23)."""
+
+    async def story() -> None:
+        service, device = world.service, world.device
+        device.clock_info = ClockInfo(10_000, 5, 3, safe=True)
+        assert (await world.lease(await service.leasing.challenge(world.node))).answer.granted
+        device.clock_info = ClockInfo(9_000, 5, 3, safe=True)
+        for again in range(3):
+            if again:
+                await world.enrol()
+            decided = await world.lease(await service.leasing.challenge(world.node))
+            assert {finding.id for finding in decided.findings} == {"clock.backwards"}
+        record = await world.store.decision(decided.commit.digest if decided.commit else b"")
+        assert record is not None
+        mark = DecisionRecord.parse(record.record).high_water
+        assert HighWaterMark(5, 3, 10_000) <= HighWaterMark.parse(mark) < HighWaterMark(5, 4, 0)
+        device.clock_info = ClockInfo(10_500, 6, 0, safe=True)
+        assert (await world.lease(await service.leasing.challenge(world.node))).answer.granted
+
+    run(story)
+
+
+def test_an_enrolment_that_a_policy_overtook_begins_again(world: World) -> None:
+    """Who may enrol is judged by the policy in force when the node is recorded."""
+
+    async def story() -> None:
+        request = world.request()
+        offer = await world.service.enrolling.begin(request.encode())
+        await world.service.registry.activate_policy(FEWER_PCRS.encode())
+        secret = world.device.activate_credential(offer.id_object, offer.encrypted_secret)
+        with pytest.raises(ProblemError) as refused:
+            await world.service.enrolling.finish(offer.enrolment, Activation(secret).encode())
+        assert [finding.id for finding in refused.value.findings] == ["enrolment.policy.moved"]
+        await world.enrol()
+
+    run(story)
+
+
+@pytest.mark.parametrize("which", ["ek_public", "ak_public"])
+def test_a_key_in_another_spelling_is_refused(world: World, which: str) -> None:
+    """A coordinate with a zero before it is the same point and another name: it is no key."""
+
+    async def story() -> None:
+        request = world.request()
+        public = parse_public(getattr(request, which))
+        assert isinstance(public.unique, TPMSECCPoint)
+        padded = replace(public.unique, x=b"\0" + public.unique.x)
+        spelled = replace(public, unique=padded).marshal()
+        changed = (
+            replace(request, ek_public=spelled)
+            if which == "ek_public"
+            else replace(request, ak_public=spelled)
+        )
+        with pytest.raises(VerificationError) as refused:
+            await world.service.enrolling.begin(changed.encode())
+        assert f"{which[:2]}.key.invalid" in refusal_ids(refused.value)
+
+    run(story)
+
+
+def test_a_join_token_is_looked_at_before_a_credential_is_made(world: World) -> None:
+    """A guess learns at the request that it is wrong, and leaves nothing pending."""
+    by_token = POLICY.replace('"any-endorsed"', '"join-token"')
+
+    async def story() -> None:
+        await world.service.registry.activate_policy(by_token.encode())
+        request = replace(world.request(), join_token="guess")
+        with pytest.raises(VerificationError) as refused:
+            await world.service.enrolling.begin(request.encode())
+        assert refusal_ids(refused.value) == {"enrolment.join-token.refused"}
 
     run(story)
 

@@ -11,7 +11,15 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_APPEND_ONLY = ("decisions", "policies", "reference_sets")
+_APPEND_ONLY = {
+    "decisions": ("number", "digest"),
+    "evidence": ("digest",),
+    "blobs": ("digest",),
+    "policies": ("epoch",),
+    "reference_sets": ("number", "digest"),
+    "enrolment_records": ("digest",),
+}
+"""Tables whose rows stay as they were written, and what is unique in each."""
 
 
 def upgrade() -> None:
@@ -19,12 +27,19 @@ def upgrade() -> None:
     _operator_tables()
     _node_tables()
     _decision_tables()
-    for table in _APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+    for table, unique in _APPEND_ONLY.items():
+        _append_only(table, unique)
+
+
+def _append_only(table: str, unique: tuple[str, ...]) -> None:
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    for verb in ("UPDATE", "DELETE"):
+        op.execute(f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} {refuse}")
+    # INSERT OR REPLACE deletes what it replaces, and tells no trigger unless the connection asked
+    # for recursive ones.
+    same = " OR ".join(f"{column} = NEW.{column}" for column in unique)
+    known = f"EXISTS (SELECT 1 FROM {table} WHERE {same})"  # noqa: S608 - of constants
+    op.execute(f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {known} {refuse}")
 
 
 def _operator_tables() -> None:
@@ -85,8 +100,14 @@ def _node_tables() -> None:
         sa.Column("enrolment", sa.LargeBinary(), nullable=False),
         sa.Column("ek_chain", sa.LargeBinary(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
-        sa.Column("reset_floor", sa.BigInteger(), nullable=False),
+        sa.Column("high_water", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("node", name=op.f("pk_nodes")),
+    )
+    op.create_table(
+        "enrolment_records",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_enrolment_records")),
     )
     op.create_table(
         "pending_enrolments",
@@ -96,11 +117,15 @@ def _node_tables() -> None:
         sa.Column("ek_chain", sa.LargeBinary(), nullable=False),
         sa.Column("secret_digest", sa.LargeBinary(), nullable=False),
         sa.Column("join_token", sa.LargeBinary(), nullable=True),
+        sa.Column("policy_epoch", sa.Integer(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pending_enrolments")),
     )
     op.create_index(
         op.f("ix_pending_enrolments_expires_at"), "pending_enrolments", ["expires_at"], unique=False
+    )
+    op.create_index(
+        op.f("ix_pending_enrolments_node"), "pending_enrolments", ["node"], unique=False
     )
     op.create_table(
         "challenges",
@@ -122,12 +147,12 @@ def _node_tables() -> None:
 def _decision_tables() -> None:
     op.create_table(
         "answers",
-        sa.Column("evidence", sa.LargeBinary(), nullable=False),
+        sa.Column("request", sa.LargeBinary(), nullable=False),
         sa.Column("node", sa.LargeBinary(), nullable=False),
         sa.Column("granted", sa.Integer(), nullable=False),
         sa.Column("answer", sa.LargeBinary(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("evidence", name=op.f("pk_answers")),
+        sa.PrimaryKeyConstraint("request", name=op.f("pk_answers")),
     )
     op.create_index(op.f("ix_answers_expires_at"), "answers", ["expires_at"], unique=False)
     op.create_table(

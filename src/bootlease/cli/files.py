@@ -1,0 +1,38 @@
+"""Files that an operator names: read whole and bounded, and named where they are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from bootlease.errors import MalformedError
+
+MAX_FILE: Final = 16 * 1024 * 1024
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        MalformedError: It is too long.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise MalformedError(f"{path} is longer than {MAX_FILE} bytes")
+    return data
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Put ``file``, and what is said of it, before the message of a ``MalformedError``.
+
+    Raises:
+        MalformedError: One was raised within.
+    """
+    try:
+        yield
+    except MalformedError as exc:
+        raise MalformedError(f"{file}: {exc}") from exc

@@ -1,0 +1,55 @@
+"""What ``bootlease verifier bundle`` puts into a join bundle, from the verifier's folder."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from bootlease.cli.files import naming, read_file
+from bootlease.store import SQLStore
+from bootlease.token import KeySet, VerificationKey
+from bootlease.verifier.access import JOIN_PREFIX, new_secret, secret_digest
+from bootlease.verifier.bundle import bundle_members, tls_roots
+from bootlease.verifier.datadir import DATABASE, load_signing_key, read_settings
+from bootlease.verifier.service import SystemClock
+
+
+def make_bundle(data: Path, tls_root: Path | None, *, join_for: int | None) -> dict[str, Any]:
+    """Return the members of a join bundle.
+
+    Args:
+        data: The verifier's folder.
+        tls_root: PEM file of the root that its TLS certificate ends in, or None.
+        join_for: Life of a fresh join token to put in, in seconds; None for no token.
+
+    Raises:
+        MalformedError: There is no verifier, or a file is not what it should be.
+    """
+    settings = read_settings(data)
+    keys = KeySet((VerificationKey(load_signing_key(data).public),))
+    pem = None
+    if tls_root is not None:
+        with naming(f"--tls-root {tls_root}"):
+            pem = tls_roots(read_file(tls_root))
+    return bundle_members(
+        settings.issuer,
+        keys,
+        tls_root=pem,
+        join_token=None if join_for is None else _make_join_token(data, join_for),
+    )
+
+
+def _make_join_token(data: Path, expires_in: int) -> str:
+    token = new_secret(JOIN_PREFIX)
+    now = SystemClock().now()
+
+    async def keep(store: SQLStore) -> None:
+        await store.add_join_token(secret_digest(token), now=now, expires_at=now + expires_in)
+
+    store = SQLStore.open(data / DATABASE)
+    try:
+        asyncio.run(keep(store))
+    finally:
+        store.close()
+    return token
