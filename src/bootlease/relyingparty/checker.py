@@ -38,7 +38,7 @@ class CheckedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class Refusal:
     """How to answer a request that is refused.
 
     Attributes:
@@ -216,18 +216,18 @@ class TokenChecker:
             remembered[token] = verified
 
 
-def challenge_for(error: MalformedError | VerificationError) -> Challenge:
+def refusal_for(error: MalformedError | VerificationError) -> Refusal:
     """Return how to answer a request that ``check_request`` refused."""
     first = error.findings[0].id if isinstance(error, VerificationError) else "malformed"
     if first == "request.token.missing":
         # RFC 6750 §3.1: no error code where no credentials were given.
-        return Challenge(_UNAUTHORIZED, 'DPoP algs="ES256 ES384 EdDSA RS256 PS256"')
+        return Refusal(_UNAUTHORIZED, 'DPoP algs="ES256 ES384 EdDSA RS256 PS256"')
     if first == "token.scope.insufficient":
-        return Challenge(_FORBIDDEN, 'DPoP error="insufficient_scope"')
+        return Refusal(_FORBIDDEN, 'DPoP error="insufficient_scope"')
     kind = "invalid_token" if first.startswith(("token.", "malformed")) else "invalid_dpop_proof"
     description = str(error).replace("\\", " ").replace('"', "'")
     printable = "".join(c if " " <= c <= "~" else "?" for c in description)[:256]
-    return Challenge(_UNAUTHORIZED, f'DPoP error="{kind}", error_description="{printable}"')
+    return Refusal(_UNAUTHORIZED, f'DPoP error="{kind}", error_description="{printable}"')
 
 
 def _missing(id_: str, message: str) -> VerificationError:

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from bootlease.errors import MalformedError, TransportError, VerificationError
-from bootlease.relyingparty import FetchedKeys, TokenChecker, challenge_for
+from bootlease.relyingparty import FetchedKeys, TokenChecker, refusal_for
 
 
 def tool_server(checker: TokenChecker, *, scope: str, url: str) -> FastAPI:
@@ -40,7 +40,7 @@ def tool_server(checker: TokenChecker, *, scope: str, url: str) -> FastAPI:
                 scope=scope,
             )
         except (MalformedError, VerificationError) as exc:
-            refusal = challenge_for(exc)
+            refusal = refusal_for(exc)
             return JSONResponse(
                 {"error": str(exc)},
                 status_code=refusal.status,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.relyingparty import ReplayCache, StaticKeys, TokenChecker, challenge_for
+from bootlease.relyingparty import ReplayCache, StaticKeys, TokenChecker, refusal_for
 from bootlease.testing.tokens import (
     AUDIENCE,
     HOLDER,
@@ -278,11 +278,11 @@ def test_challenges_tell_the_client_what_to_do() -> None:
     for name, arguments in cases.items():
         with pytest.raises(VerificationError) as caught:
             party.check_request(**arguments)
-        answers[name] = challenge_for(caught.value)
+        answers[name] = refusal_for(caught.value)
     assert [answer.status for answer in answers.values()] == [401, 401, 401, 403]
     assert "error" not in answers["request.token.missing"].www_authenticate
     assert 'error="invalid_dpop_proof"' in answers["pop.method.mismatch"].www_authenticate
-    malformed = challenge_for(MalformedError('a"\r\nSet-Cookie: x\\é'))
+    malformed = refusal_for(MalformedError('a"\r\nSet-Cookie: x\\é'))
     assert malformed.www_authenticate == (
         'DPoP error="invalid_token", error_description="a\'??Set-Cookie: x ?"'
     )
