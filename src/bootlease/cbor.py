@@ -122,7 +122,7 @@ def decode_foreign(
     max_bytes: int,
     max_depth: int = MAX_DEPTH,
     tags: frozenset[int] = _NO_TAGS,
-) -> Any:  # noqa: ANN401
+) -> Any:  # noqa: ANN401 - CBOR is dynamic
     """Decode one item that somebody else encoded: key order and head length are free.
 
     Everything else that ``decode`` refuses is refused here too. The value must not be re-encoded
@@ -150,7 +150,7 @@ def decode_foreign(
     return value
 
 
-def decode_to_compare(data: bytes, *, max_bytes: int) -> Any:  # noqa: ANN401
+def decode_to_compare(data: bytes, *, max_bytes: int) -> Any:  # noqa: ANN401 - CBOR is dynamic
     """Decode what the caller encodes again and compares with ``data``; half the work of ``decode``.
 
     Only that comparison proves shortest form, key order and that nothing follows: a caller whose
@@ -332,7 +332,7 @@ def _place(key: object) -> tuple[int, int, bytes]:
     raise MalformedError("CBOR map key is neither an integer nor text")
 
 
-def _ordered(value: Any, tags: frozenset[int]) -> Any:  # noqa: ANN401
+def _ordered(value: Any, tags: frozenset[int]) -> Any:  # noqa: ANN401 - CBOR is dynamic
     """Return ``value`` with every map in bytewise key order."""
     kind = type(value)
     if kind is bytes or kind is str or value is None or kind is bool:

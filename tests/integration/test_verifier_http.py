@@ -355,6 +355,10 @@ def test_a_slow_body_is_given_up(running: VerifierProcess) -> None:
                 answer = connection.recv(65536)
             except TimeoutError:
                 continue
+        # Head and body may come apart, and the verifier may close on the drip in between.
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while more := connection.recv(65536):
+                answer += more
     assert problem_of(answer)["status"] == 408
     assert 10 < time.monotonic() - started < 20
 

@@ -26,7 +26,7 @@ def open_device(
     """
     try:
         # A verifier installs without tpm2-pytss and must be able to import this package.
-        from bootlease.node.tpm_device import ESAPIDevice  # noqa: PLC0415
+        from bootlease.node.tpm_device import ESAPIDevice  # noqa: PLC0415 - an optional extra
     except ImportError as exc:
         raise TransportError(
             "talking to a TPM needs tpm2-pytss and tpm2-tss: pip install 'bootlease[node]'; "

@@ -114,7 +114,8 @@ def read_settings(folder: Path) -> Settings:
     """Read ``verifier.json``.
 
     Raises:
-        MalformedError: The folder has none, or it is damaged or of another version.
+        MalformedError: The folder has none, or it is damaged or of another version, or the
+            database beside it is gone.
     """
     path = folder / SETTINGS
     try:
@@ -134,6 +135,11 @@ def read_settings(folder: Path) -> Settings:
         raise MalformedError(f"{path} is not of schema {_SCHEMA}")
     if type(members["issuer"]) is not str:
         raise MalformedError(f"{path} names no issuer")
+    if not (folder / DATABASE).is_file():
+        raise MalformedError(
+            f"{folder} has lost its {DATABASE}: restore it; a new one would forget every node,"
+            " counter and decision"
+        )
     return Settings(check_issuer(members["issuer"]))
 
 

@@ -22,6 +22,7 @@ from bootlease.verifier.access import (
     secret_digest,
 )
 from bootlease.verifier.datadir import (
+    DATABASE,
     SETTINGS,
     SIGNING_KEY,
     Settings,
@@ -118,6 +119,7 @@ def test_settings_are_read_as_written(tmp_path: Path) -> None:
     with pytest.raises(MalformedError, match=hint):
         read_settings(folder)
     write_settings(tmp_path, Settings("https://v.example"))
+    (tmp_path / DATABASE).touch()
     assert read_settings(tmp_path) == Settings("https://v.example")
     with pytest.raises(FileExistsError):
         write_settings(tmp_path, Settings("https://w.example"))
@@ -136,6 +138,7 @@ def test_settings_are_read_as_written(tmp_path: Path) -> None:
 )
 def test_damaged_settings_are_refused(tmp_path: Path, text: str) -> None:
     """Nothing is guessed."""
+    (tmp_path / DATABASE).touch()
     (tmp_path / SETTINGS).write_text(text)
     with pytest.raises(MalformedError):
         read_settings(tmp_path)
@@ -251,3 +254,12 @@ def test_only_a_log_that_is_there_is_left_out_of_a_documents_size(noise: bytes, 
     honest = prefix + b"\0" * size + noise
     assert core_size(honest) == len(prefix) + len(noise)
     assert core_size(prefix + noise) >= 0
+
+
+def test_a_verifier_that_lost_its_database_does_not_start_on_an_empty_one(tmp_path: Path) -> None:
+    """An empty database would forget counters and decisions; the folder is refused."""
+    (tmp_path / SETTINGS).write_text('{"schema": 1, "issuer": "http://127.0.0.1:8400"}')
+    with pytest.raises(MalformedError, match="has lost its"):
+        read_settings(tmp_path)
+    (tmp_path / DATABASE).touch()
+    assert read_settings(tmp_path).issuer == "http://127.0.0.1:8400"
