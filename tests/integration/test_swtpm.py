@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bootlease.node.key_kinds import EKAlgorithm
 from bootlease.node.tpm_device import ESAPIDevice
 from bootlease.testing.local_ca import EK_CERTIFICATE_EKU, LocalCA
 from bootlease.testing.manufacture import manufacture
-from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, swtpm_process
+from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, _connect, swtpm_process
 
 pytestmark = pytest.mark.swtpm
 
@@ -117,6 +118,16 @@ def test_reboot_counts_and_clears(swtpm: SoftwareTPM) -> None:
         assert after.restart_count == before.restart_count
         assert after.safe
         assert device.read_pcrs(PCR_16) == {HashAlg.SHA256: {16: bytes(32)}}
+
+
+def test_power_commands_wait_for_a_busy_socket(swtpm: SoftwareTPM) -> None:
+    """While another client's connection waits for swtpm, a power command waits too."""
+    waiting = [_connect(swtpm.folder / "tpm") for _ in range(2)]
+    for delay, channel in enumerate(waiting, 1):
+        threading.Timer(delay * 0.15, channel.close).start()
+    swtpm.reboot()
+    with ESAPIDevice(swtpm.tcti) as device:
+        assert device.read_clock().reset_count > 0
 
 
 def test_power_cut_leaves_the_clock_unsafe(swtpm: SoftwareTPM) -> None:

@@ -89,7 +89,13 @@ def main() -> NoReturn:
     if sys.stdout is None:
         sys.exit(_complain(ExitCode.USAGE, "standard output is closed"))
     standard_output.install()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Left as it is, the interpreter tries again at its end, and ends with a code of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -171,7 +171,12 @@ class SoftwareTPM:
             return
         if self._guard.stdin is not None:
             self._guard.stdin.close()
-        self._guard.wait(timeout=_START_SECONDS)
+        try:
+            self._guard.wait(timeout=_START_SECONDS)
+        except subprocess.TimeoutExpired:
+            # The kernel ends the TPM with its guard.
+            self._guard.kill()
+            self._guard.wait()
         os.close(self._alive)
         self._alive = -1
         # The guard did this, unless it was killed itself.
@@ -279,12 +284,22 @@ def _private_folder() -> Path:
 def _connect(path: Path) -> socket.socket:
     channel = socket.socket(socket.AF_UNIX)
     channel.settimeout(_CONTROL_SECONDS)
+    deadline = time.monotonic() + _CONTROL_SECONDS
     try:
-        channel.connect(os.fspath(path))
+        while True:
+            try:
+                channel.connect(os.fspath(path))
+            except BlockingIOError:
+                # swtpm lets one connection wait; while it does, a socket with a time-out is told
+                # to come back instead of being made to wait.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+            else:
+                return channel
     except OSError:
         channel.close()
         raise
-    return channel
 
 
 def _require(program: str) -> None:
