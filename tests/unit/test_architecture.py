@@ -60,7 +60,7 @@ ONLY_IN: Final = {
 """Third-party libraries that stay behind one door."""
 
 OUTSIDE_WORLD: Final = {
-    *("fastapi", "starlette", "uvicorn", "httpx2", "click", "limits"),
+    *("fastapi", "starlette", "uvicorn", "httpx2", "click"),
     *("os", "socket", "ssl", "subprocess", "asyncio", "threading", "shutil", "tempfile"),
     *("time", "random", "secrets", "importlib", "http", "urllib.request", "sqlite3", "logging"),
 }

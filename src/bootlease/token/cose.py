@@ -29,7 +29,6 @@ ALG: Final = 1
 CRIT: Final = 2
 KID: Final = 4
 TYP: Final = 16
-RECEIPTS: Final = 394
 
 _SIGN1_TAG: Final = b"\xd2"
 _CWT_TAG: Final = b"\xd8\x3d"

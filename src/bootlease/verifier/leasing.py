@@ -213,7 +213,7 @@ class Leasing:
         # 4.
         lineage = await self._store.lineage(node)
         log = await self._log(verified, snapshot, now, large=large)
-        # 5. The cache is this thread's own; a log too large for it is judged aside without it.
+        # 5. A long document is judged aside, without the cache of verdicts.
         case = Case(
             node=enrolled,
             lineage=lineage,
