@@ -407,14 +407,14 @@ def test_a_stranger_ca_endorses_nothing(new_client: NewClient) -> None:
 
 
 def test_a_node_that_enrols_another_ak_starts_anew(
-    new_client: NewClient, local_ca: LocalCA, good_boot: SimulatedBoot
+    new_client: NewClient,
 ) -> None:
     """The old AK's evidence is worth nothing from then on (attacks B7, B9)."""
     client = new_client()
     client.renew()
     old = client.attest()
-    renewed = SimulatedNode(local_ca, boot=good_boot, ek_key=client.device._ek_key)
-    other = AttestingClient(client.http, renewed, client.leases)
+    client.device.replace_ak()
+    other = AttestingClient(client.http, client.device, client.leases)
     assert other.enrol() == client.node
     assert "quote.signature.invalid" in finding_ids(client.present(old))
     other.renew()

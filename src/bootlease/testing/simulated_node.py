@@ -88,7 +88,6 @@ class SimulatedNode:
         banks: Sequence[HashAlg] = (HashAlg.SHA256,),
         ek_algorithm: EKAlgorithm = EKAlgorithm.ECC_P256,
         ak_algorithm: AKAlgorithm = AKAlgorithm.ECC_P256,
-        ek_key: PrivateKey | None = None,
     ) -> None:
         """Make a node.
 
@@ -98,13 +97,11 @@ class SimulatedNode:
             banks: Active PCR banks, if there is no boot to say so.
             ek_algorithm: Kind of the EK.
             ak_algorithm: Kind of the AK.
-            ek_key: Endorsement key to use; an RSA key takes its time to make.
         """
-        self._ek_key = ek_key or _new_key(ek_algorithm)
+        self._ek_key = _new_key(ek_algorithm)
         self._ek = _public_of(ek_profiles(ek_algorithm)[0].template, self._ek_key)
         self._chain = (ca.issue_ek_certificate(self._ek_key.public_key()), ca.intermediate_der)
-        self._ak_key = _new_key(ak_algorithm)
-        self._ak = _public_of(attestation_key_template(ak_algorithm, b""), self._ak_key)
+        self.replace_ak(ak_algorithm)
         self._banks = tuple(banks) if boot is None else boot.banks
         self._lies: Lies = {}
         self._pcrs: dict[HashAlg, dict[int, bytes]] = {}
@@ -204,6 +201,11 @@ class SimulatedNode:
         for alg, digest in digests.items():
             if alg in self._pcrs:
                 self._pcrs[alg][pcr] = alg.digest(self._pcrs[alg][pcr] + digest)
+
+    def replace_ak(self, algorithm: AKAlgorithm = AKAlgorithm.ECC_P256) -> None:
+        """Make another AK; the EK, the PCRs and the counters stay what they are."""
+        self._ak_key = _new_key(algorithm)
+        self._ak = _public_of(attestation_key_template(algorithm, b""), self._ak_key)
 
     def read_clock(self) -> ClockInfo:
         """Return clock and reset counters."""
