@@ -1,5 +1,115 @@
-"""What is recorded of decisions."""
+"""The ledger: what is recorded, and the Merkle tree that nobody can quietly change."""
 
+from bootlease.ledger.checkpoint import (
+    Checkpoint,
+    SignedCheckpoint,
+    VerifiedCheckpoint,
+    parse_checkpoint,
+    parse_signed_checkpoint,
+    verify_checkpoint,
+)
+from bootlease.ledger.cosignature import (
+    Cosigner,
+    Ed25519Cosigner,
+    MLDSA44Cosigner,
+    VerifiedCosignature,
+    verify_cosignature,
+    verify_cosignatures,
+)
+from bootlease.ledger.governance import GovernanceDetail, GovernanceRecord
+from bootlease.ledger.leaf import Leaf, encode_leaf, parse_leaf
+from bootlease.ledger.merkle import (
+    EMPTY_ROOT,
+    Extension,
+    Frontier,
+    consistency_path,
+    extend,
+    inclusion_path,
+    leaf_hash,
+    node_hash,
+    verify_consistency,
+    verify_inclusion,
+)
+from bootlease.ledger.note import (
+    Ed25519NoteSigner,
+    Note,
+    NoteKey,
+    NoteSignature,
+    NoteSigner,
+    SignatureType,
+    VerifiedNote,
+    parse_note,
+    parse_signature_lines,
+    sign_note,
+    verify_note,
+)
+from bootlease.ledger.receipt import (
+    COSEReceipt,
+    LedgerSigner,
+    Receipt,
+    SealedRoot,
+    VerifiedReceipt,
+    parse_receipt,
+    verify_receipt,
+)
 from bootlease.ledger.record import DecisionRecord, GrantedLease
+from bootlease.ledger.tlogproof import (
+    TLogProof,
+    VerifiedTLogProof,
+    parse_tlog_proof,
+    verify_tlog_proof,
+)
 
-__all__ = ["DecisionRecord", "GrantedLease"]
+__all__ = [
+    "EMPTY_ROOT",
+    "COSEReceipt",
+    "Checkpoint",
+    "Cosigner",
+    "DecisionRecord",
+    "Ed25519Cosigner",
+    "Ed25519NoteSigner",
+    "Extension",
+    "Frontier",
+    "GovernanceDetail",
+    "GovernanceRecord",
+    "GrantedLease",
+    "Leaf",
+    "LedgerSigner",
+    "MLDSA44Cosigner",
+    "Note",
+    "NoteKey",
+    "NoteSignature",
+    "NoteSigner",
+    "Receipt",
+    "SealedRoot",
+    "SignatureType",
+    "SignedCheckpoint",
+    "TLogProof",
+    "VerifiedCheckpoint",
+    "VerifiedCosignature",
+    "VerifiedNote",
+    "VerifiedReceipt",
+    "VerifiedTLogProof",
+    "consistency_path",
+    "encode_leaf",
+    "extend",
+    "inclusion_path",
+    "leaf_hash",
+    "node_hash",
+    "parse_checkpoint",
+    "parse_leaf",
+    "parse_note",
+    "parse_receipt",
+    "parse_signature_lines",
+    "parse_signed_checkpoint",
+    "parse_tlog_proof",
+    "sign_note",
+    "verify_checkpoint",
+    "verify_consistency",
+    "verify_cosignature",
+    "verify_cosignatures",
+    "verify_inclusion",
+    "verify_note",
+    "verify_receipt",
+    "verify_tlog_proof",
+]
