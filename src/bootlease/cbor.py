@@ -175,7 +175,9 @@ def decode_to_compare(data: bytes, *, max_bytes: int) -> Any:  # noqa: ANN401 - 
 def encode_bytes(data: bytes) -> bytes:
     """Encode one byte string; what ``encode`` returns for it, without its checks."""
     size = len(data)
-    return _BYTES_HEADS[size] + data if size < _HEADS else cbor2.dumps(data)
+    if size < _HEADS:
+        return _BYTES_HEADS[size] + data
+    return _U16(0x59, size) + data if size < 0x10000 else cbor2.dumps(data)  # noqa: PLR2004 - RFC 8949 §3: two bytes
 
 
 def encode_integer(number: int) -> bytes:
@@ -187,6 +189,7 @@ def encode_integer(number: int) -> bytes:
     return encode(number)
 
 
+_U16: Final = Struct(">BH").pack
 _U32: Final = Struct(">BI").pack
 _SHORT: Final = tuple(map(cbor2.dumps, range(256)))
 

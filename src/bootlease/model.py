@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 
@@ -84,6 +85,39 @@ PCR_COUNT: Final = 24
 
 PCRValues = Mapping[HashAlg, Mapping[int, bytes]]
 """PCR values by bank and index."""
+
+
+class FixedPCRValues(Mapping[HashAlg, Mapping[int, bytes]]):
+    """PCR values that nobody can change, so that what follows from them may be remembered.
+
+    Args:
+        values: Copied.
+    """
+
+    __slots__ = ("_banks", "_hash")
+
+    def __init__(self, values: PCRValues) -> None:
+        self._banks: Final = {alg: MappingProxyType(dict(bank)) for alg, bank in values.items()}
+        self._hash: Final = hash(
+            frozenset((alg, frozenset(bank.items())) for alg, bank in self._banks.items())
+        )
+
+    def __getitem__(self, alg: HashAlg) -> Mapping[int, bytes]:
+        return self._banks[alg]
+
+    def __iter__(self) -> Iterator[HashAlg]:
+        return iter(self._banks)
+
+    def __len__(self) -> int:
+        return len(self._banks)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is FixedPCRValues:
+            return self._banks == other._banks
+        return other == self._banks
 
 
 class Effect(enum.Enum):

@@ -216,7 +216,13 @@ class Site:
 def write_bundle(path: Path, bundle: JoinBundle) -> None:
     """Write a join bundle as a verifier does."""
     root = {} if bundle.tls_root is None else {"tls_root": bundle.tls_root}
-    members = {"v": 1, "issuer": bundle.issuer, "keys": bundle.keys.to_jwks(), **root}
+    members = {
+        "v": 1,
+        "issuer": bundle.issuer,
+        "keys": bundle.keys.to_jwks(),
+        "ledger_key": str(bundle.ledger_key),
+        **root,
+    }
     path.write_text(json.dumps(members))
 
 
@@ -225,8 +231,8 @@ def site(simulated_node: NodeOnSwtpm, tmp_path: Path) -> Iterator[Site]:
     """A booted node, and a verifier of short leases that grants what is well proven."""
     verifier = ScriptedVerifier(SystemClock(), life=LIFE)
     server = Server(verifier)
-    verifier.bundle = type(verifier.bundle)(
-        f"http://127.0.0.1:{server.server_port}", verifier.bundle.keys
+    verifier.bundle = dataclasses.replace(
+        verifier.bundle, issuer=f"http://127.0.0.1:{server.server_port}"
     )
     folder = tmp_path / "a site"
     folder.mkdir()
@@ -596,7 +602,7 @@ def test_mistakes(tmp_path: Path) -> None:
     verifier = ScriptedVerifier(SystemClock())
     write_bundle(tmp_path / "join.json", verifier.bundle)
     (tmp_path / "log").write_bytes(simulate_boot(grub_description()).event_log)
-    remote = type(verifier.bundle)("http://verifier.example", verifier.bundle.keys)
+    remote = dataclasses.replace(verifier.bundle, issuer="http://verifier.example")
     write_bundle(tmp_path / "remote.json", remote)
     (tmp_path / "bad.json").write_text("{}")
     bundle = ("--bundle", str(tmp_path / "join.json"))

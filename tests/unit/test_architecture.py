@@ -26,21 +26,29 @@ SOURCE: Final = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
 LAYERS: Final = ("foundation", "formats", "decisions", "ports", "shells")
 LAYER_OF: Final = {
-    **dict.fromkeys(("errors", "model"), "foundation"),
+    **dict.fromkeys(("errors", "frozen", "model"), "foundation"),
     **dict.fromkeys(
-        ("cbor", "tpm", "eventlog", "ima", "endorsement", "evidence", "token", "ledger"), "formats"
+        (
+            *("cbor", "ecdsa", "tpm", "eventlog", "ima"),
+            *("endorsement", "evidence", "token", "ledger"),
+        ),
+        "formats",
     ),
-    **dict.fromkeys(("reference", "policy", "appraisal", "lineage"), "decisions"),
+    **dict.fromkeys(("reference", "policy", "appraisal", "lineage", "audit"), "decisions"),
     "ports": "ports",
     **dict.fromkeys(
-        ("store", "verifier", "node", "leash", "relyingparty", "testing", "cli", "__main__"),
+        (
+            *("store", "verifier", "node", "leash", "relyingparty", "witness", "monitor"),
+            *("testing", "cli", "__main__"),
+        ),
         "shells",
     ),
 }
 
+_SHELLS: Final = {"store", "verifier", "node", "leash", "relyingparty", "witness", "monitor"}
 MAY_IMPORT_SHELLS: Final = {
-    "cli": {"store", "verifier", "node", "leash", "relyingparty", "testing"},
-    "testing": {"store", "verifier", "node", "leash", "relyingparty"},
+    "cli": {*_SHELLS, "testing"},
+    "testing": _SHELLS,
     "__main__": {"cli"},
 }
 """The composition roots: they alone wire shells together."""
@@ -48,8 +56,10 @@ MAY_IMPORT_SHELLS: Final = {
 MAY_IMPORT_ONLY: Final = {
     "relyingparty": {"errors", "model", "cbor", "token", "ledger"},
     "leash": {"errors", "model", "cbor", "token", "ledger", "ports"},
+    "witness": {"errors", "model", "cbor", "token", "ledger"},
+    "monitor": {"errors", "model", "cbor", "token", "ledger"},
 }
-"""What runs beside a workload carries no verifier with it."""
+"""What runs beside a workload, or watches a verifier from outside, carries no verifier with it."""
 
 ONLY_IN: Final = {
     "tpm2_pytss": {"node", "testing"},
@@ -211,6 +221,7 @@ CLEAN: Final = {
     "bootlease.token": "from urllib.parse import urlsplit",
     "bootlease.token.claims": "from bootlease.cbor import encode\nfrom datetime import datetime",
     "bootlease.appraisal": "from bootlease.token.claims import Claims",
+    "bootlease.audit": "from bootlease.appraisal import appraise",
     "bootlease.ports": "from bootlease import appraisal",
     "bootlease.store": "import sqlalchemy\nfrom bootlease.ports import Store",
     "bootlease.node": "import os, time\nfrom tpm2_pytss import ESAPI\nfrom bootlease import token",
@@ -243,6 +254,8 @@ def test_clean_package_has_no_complaints() -> None:
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bootlease import ports",
             "decisions import no ports",
         ),
+        ("audit", "import bootlease.ports", "decisions import no ports"),
+        ("audit", "from os import environ", "outside world"),
         ("ports", "import bootlease.store", "ports import no shells"),
         ("verifier", "import bootlease.store", "shells import no other shell"),
         ("store", "import bootlease.testing", "shells import no other shell"),
@@ -251,6 +264,9 @@ def test_clean_package_has_no_complaints() -> None:
         ("relyingparty", "import bootlease.verifier", "shells import no other shell"),
         ("relyingparty", "import bootlease.appraisal", "relyingparty imports only cbor, errors"),
         ("leash", "import bootlease.verifier", "shells import no other shell"),
+        ("witness", "import bootlease.verifier", "shells import no other shell"),
+        ("monitor", "import bootlease.witness", "shells import no other shell"),
+        ("monitor", "import bootlease.ports", "monitor imports only cbor, errors"),
         ("", "import bootlease.model", "the package itself imports none of its modules"),
         ("surprise", "", "belongs to no layer"),
         ("verifier", "import tpm2_pytss", "tpm2_pytss stays in node, testing"),

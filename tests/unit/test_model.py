@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from bootlease.model import Effect, Finding, HashAlg, refusals
+from bootlease.model import Effect, Finding, FixedPCRValues, HashAlg, refusals
 
 
 def test_a_finding_reads_as_one_line_with_what_was_compared() -> None:
@@ -50,3 +52,27 @@ def test_an_unknown_hash_label_is_an_error() -> None:
     """A typo never becomes another algorithm."""
     with pytest.raises(ValueError, match="md5"):
         HashAlg.from_label("md5")
+
+
+def test_fixed_pcr_values_are_a_copy_that_nobody_can_change() -> None:
+    """What the values came from may change; they do not."""
+    bank = {0: bytes(32)}
+    values: Any = FixedPCRValues({HashAlg.SHA256: bank})
+    bank[0] = b"\1" * 32
+    assert values[HashAlg.SHA256] == {0: bytes(32)}
+    with pytest.raises(TypeError):
+        values[HashAlg.SHA256][0] = bytes(32)
+    with pytest.raises(TypeError):
+        values[HashAlg.SHA384] = {}
+
+
+def test_fixed_pcr_values_compare_by_content() -> None:
+    """Equal values are equal and hash alike, in whatever order and mapping they stand."""
+    low, high = {0: bytes(32)}, {7: b"\7" * 32}
+    one = FixedPCRValues({HashAlg.SHA256: low | high, HashAlg.SHA1: {}})
+    other = FixedPCRValues({HashAlg.SHA1: {}, HashAlg.SHA256: high | low})
+    assert one == other == {HashAlg.SHA256: low | high, HashAlg.SHA1: {}}
+    assert hash(one) == hash(other)
+    assert one != FixedPCRValues({HashAlg.SHA256: low})
+    assert one != {HashAlg.SHA256: low}
+    assert (len(one), set(one)) == (2, {HashAlg.SHA1, HashAlg.SHA256})

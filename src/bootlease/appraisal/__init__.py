@@ -4,7 +4,12 @@ from bootlease.appraisal.bootlog import BootLog, boot_log_of, read_boot_log
 from bootlease.appraisal.cache import AppraisalCache
 from bootlease.appraisal.decide import appraise, verdict_known
 from bootlease.appraisal.enrol import AcceptedEnrolment, accept_enrolment
-from bootlease.appraisal.issue import build_claims, prior_after, record_decision
+from bootlease.appraisal.issue import (
+    CodeIdentity,
+    build_claims,
+    prior_after,
+    record_decision,
+)
 from bootlease.appraisal.quote import check_clock, check_selection, check_signer
 from bootlease.appraisal.result import AttestationResult
 
@@ -13,6 +18,7 @@ __all__ = [
     "AppraisalCache",
     "AttestationResult",
     "BootLog",
+    "CodeIdentity",
     "accept_enrolment",
     "appraise",
     "boot_log_of",

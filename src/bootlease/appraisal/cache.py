@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bootlease.model import Finding
 from bootlease.reference import ReferenceSet
+from bootlease.token import ReferenceClaim
 
 DEFAULT_ENTRIES: Final = 16_384
 """An entry is a key of a few digests and a shared verdict: below 1 kB."""
@@ -24,18 +25,27 @@ class BootVerdict:
     """What a boot's logs and PCR values came to.
 
     Attributes:
+        selection_findings: What policy demands and the quote does not cover.
         log_findings: Where the log does not explain the PCRs or is not well formed.
         reference_findings: Where the boot is not what a reference describes.
         reference: The reference set that matches, if one does.
         considered: Digests of the sets that were compared.
+        claim: What tokens say of that set.
         covers_boot_chain: The matching set constrains all that runs before the operating system.
     """
 
+    selection_findings: tuple[Finding, ...]
     log_findings: tuple[Finding, ...]
     reference_findings: tuple[Finding, ...]
     reference: ReferenceSet | None
     considered: tuple[bytes, ...]
     covers_boot_chain: bool = False
+    claim: ReferenceClaim | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        matched = self.reference
+        claim = None if matched is None else ReferenceClaim(matched.name, matched.digest)
+        object.__setattr__(self, "claim", claim)
 
 
 VerdictKey = tuple[object, ...]

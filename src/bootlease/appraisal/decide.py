@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from bootlease.appraisal.bootlog import BootLog
 from bootlease.appraisal.cache import AppraisalCache, BootVerdict
-from bootlease.appraisal.quote import check_clock, check_selection, check_signer
+from bootlease.appraisal.quote import check_clock, check_signer
 from bootlease.appraisal.result import (
     CRYPTO_FAILED,
     EXECUTABLES_APPROVED_DURING_BOOT,
@@ -41,12 +41,8 @@ from bootlease.lineage import HighWaterMark, Prior, continue_lineage
 from bootlease.model import Effect, Finding
 from bootlease.policy import Admission, Policy, PolicyEpoch
 from bootlease.reference import ReferenceSet
-from bootlease.token import PolicyClaim, ReferenceClaim, Tier, TrustVector
+from bootlease.token import Tier, TrustVector
 from bootlease.token.scope import uncovered
-
-# Checked once: every decision under a policy names the same few.
-_policy_claim = functools.lru_cache(maxsize=64)(PolicyClaim)
-_reference_claim = functools.lru_cache(maxsize=256)(ReferenceClaim)
 
 
 def appraise(
@@ -103,9 +99,7 @@ def appraise(
         high_water=high_water,
         unsafe=rules.quote.unsafe_clock,
     )
-    # 3. A3 to A6: what is not in the signed selection is not known.
-    selection = check_selection(quote, rules.quote.selection)
-    # 4. to 6.
+    # 3. to 6.
     accepted = _accepted(references, rules)
     boot = appraise_boot(evidence, log, accepted, rules, cache=cache, now=now)
     # 7.
@@ -117,15 +111,14 @@ def appraise(
     wishes = check_request(evidence, rules, expires_at, now)
     findings = (
         *identity,
-        *selection,
+        *boot.selection_findings,
         *boot.log_findings,
         *boot.reference_findings,
         *continuity,
         *endorsement,
         *wishes,
     )
-    vector, tier = _vector(enrolment, (*identity, *endorsement), selection, boot)
-    reference = boot.reference
+    vector, tier = _vector(enrolment, (*identity, *endorsement), boot)
     granted = not _refuses(findings)
     return AttestationResult(
         node=enrolment.node,
@@ -136,8 +129,8 @@ def appraise(
         tier=tier,
         lineage=lineage,
         clock_info=quote.clock_info,
-        policy=_policy_claim(rules.id, rules.digest, policy.epoch),
-        reference=None if reference is None else _reference_claim(reference.name, reference.digest),
+        policy=policy.claim,
+        reference=boot.claim,
         considered=boot.considered,
         leases=evidence.leases if granted else (),
         expires_at=expires_at,
@@ -249,27 +242,31 @@ def check_request(
             )
         )
     for lease in evidence.leases:
-        audience = "".join(char if char.isprintable() else "?" for char in lease.audience)
-        findings += [
-            _scope_denied(name, audience) for name in uncovered(lease_rules.scopes, lease.scope)
-        ]
-        if lease.audience not in lease_rules.audiences:
-            findings.append(
-                Finding(
-                    "policy.audience.denied",
-                    f"The policy grants nothing for the audience {audience}.",
-                    seen=audience,
-                )
-            )
+        findings += _denied(rules, lease.scope, lease.audience)
     return tuple(findings)
 
 
-def _scope_denied(name: str, audience: str) -> Finding:
-    return Finding(
-        "policy.scope.denied",
-        f"The policy does not grant the scope {name} for {audience}.",
-        seen=name,
-    )
+@functools.lru_cache(maxsize=4096)
+def _denied(rules: Policy, scope: tuple[str, ...], audience: str) -> tuple[Finding, ...]:
+    # A lease asks for the same at each of its renewals.
+    shown = "".join(char if char.isprintable() else "?" for char in audience)
+    findings = [
+        Finding(
+            "policy.scope.denied",
+            f"The policy does not grant the scope {name} for {shown}.",
+            seen=name,
+        )
+        for name in uncovered(rules.lease.scopes, scope)
+    ]
+    if audience not in rules.lease.audiences:
+        findings.append(
+            Finding(
+                "policy.audience.denied",
+                f"The policy grants nothing for the audience {shown}.",
+                seen=shown,
+            )
+        )
+    return tuple(findings)
 
 
 def _refuses(findings: Sequence[Finding]) -> bool:
@@ -279,7 +276,6 @@ def _refuses(findings: Sequence[Finding]) -> bool:
 def _vector(
     enrolment: Enrolment,
     identity: Sequence[Finding],
-    selection: Sequence[Finding],
     boot: BootVerdict,
 ) -> tuple[TrustVector, Tier]:
     """Assign AR4SI values (§2.3.4); what was not proven is not claimed.
@@ -296,6 +292,6 @@ def _vector(
         executables = CRYPTO_FAILED
     elif boot.reference is None:
         executables = EXECUTABLES_UNRECOGNISED
-    elif boot.covers_boot_chain and not selection:
+    elif boot.covers_boot_chain and not boot.selection_findings:
         executables = EXECUTABLES_APPROVED_DURING_BOOT
     return trust_vector(instance, executables)

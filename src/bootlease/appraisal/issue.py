@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bootlease.appraisal.result import AttestationResult
 from bootlease.endorsement import Enrolment, TrustedRoots
@@ -16,6 +17,19 @@ from bootlease.evidence.verify import VerifiedLease
 from bootlease.ledger import DecisionRecord, GrantedLease
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.token import ExecutionClaims, LineageClaim, PublicKey, VerifierID
+
+
+@dataclass(frozen=True, slots=True)
+class CodeIdentity:
+    """Which program decides.
+
+    Attributes:
+        version: What it calls itself.
+        digest: Digest of its sources, 32 bytes.
+    """
+
+    version: str
+    digest: bytes
 
 
 def record_decision(
@@ -27,7 +41,8 @@ def record_decision(
     enrolment: Enrolment,
     roots: TrustedRoots,
     lease_ids: Sequence[bytes],
-    code_version: str,
+    issuer: str,
+    code: CodeIdentity,
     previous: bytes | None,
     now: int,
 ) -> DecisionRecord:
@@ -41,17 +56,17 @@ def record_decision(
         enrolment: As given to ``appraise``.
         roots: As given to ``appraise``.
         lease_ids: A fresh id of 16 bytes for each lease granted.
-        code_version: Version of this program.
+        issuer: The verifier's URL.
+        code: This program.
         previous: Digest of the node's last decision, if it has one.
         now: As given to ``appraise``.
     """
     lineage, policy = result.lineage, result.policy
     return DecisionRecord(
+        issuer=issuer,
         node=result.node,
         time=now,
-        nonce=result.nonce,
-        challenge_issued_at=challenge.issued_at,
-        challenge_expires_at=challenge.expires_at,
+        challenge=challenge.encode(),
         evidence=result.evidence,
         enrolment=enrolment.digest,
         prior=None if prior is None else prior.encode(),
@@ -66,7 +81,8 @@ def record_decision(
         policy_digest=policy.digest,
         policy_epoch=policy.epoch,
         roots=roots.digest,
-        code_version=code_version,
+        code_version=code.version,
+        code=code.digest,
         leases=tuple(
             [
                 GrantedLease(
@@ -119,7 +135,7 @@ def build_claims(
     lineage = result.lineage
     return ExecutionClaims(
         issuer=issuer,
-        subject=result.node.hex(),
+        subject=_subject(result.node),
         audience=lease.audience,
         issued_at=now,
         not_before=now,
@@ -140,6 +156,11 @@ def build_claims(
         evidence=result.evidence,
         decision=decision,
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _subject(node: bytes) -> str:
+    return node.hex()
 
 
 def prior_after(result: AttestationResult, head: bytes, log_digests: Mapping[str, bytes]) -> Prior:

@@ -98,53 +98,44 @@ def check_clock(
     Returns:
         What went back, and whether the clock is unsafe.
     """
-    found = []
     mark = high_water or HighWaterMark()
-    if prior is not None:
-        mark = max(mark, HighWaterMark.of(prior))
-    floor = max(min_reset_count, mark.reset_count)
-    if clock.reset_count < floor:
-        found.append(
-            Finding(
-                "clock.reset-count.rollback",
-                "The TPM has counted fewer resets than before: its state was rolled back.",
-                expected=f"at least {floor}",
-                seen=str(clock.reset_count),
-            )
-        )
-    elif clock.reset_count == mark.reset_count:
-        found += _within_one_boot(mark, clock)
+    if prior is not None and mark < (prior.reset_count, prior.restart_count, prior.clock):
+        mark = HighWaterMark.of(prior)
+    stands = (clock.reset_count, clock.restart_count, clock.clock)
+    found: tuple[Finding, ...] = ()
+    if stands < mark or clock.reset_count < min_reset_count:
+        found = (_went_back(mark, clock, max(min_reset_count, mark.reset_count)),)
     if not clock.safe:
-        found.append(
-            Finding(
-                "clock.unsafe",
-                "The TPM says that its clock may have gone back after an unorderly shutdown.",
-                effect=unsafe,
-            )
+        finding = Finding(
+            "clock.unsafe",
+            "The TPM says that its clock may have gone back after an unorderly shutdown.",
+            effect=unsafe,
         )
-    return tuple(found)
+        found = (*found, finding)
+    return found
 
 
-def _within_one_boot(prior: HighWaterMark, clock: ClockInfo) -> list[Finding]:
-    if clock.restart_count < prior.restart_count:
-        return [
-            Finding(
-                "clock.restart-count.rollback",
-                "The TPM has counted fewer restarts than before since the same reset.",
-                expected=f"at least {prior.restart_count}",
-                seen=str(clock.restart_count),
-            )
-        ]
-    if clock.restart_count == prior.restart_count and clock.clock < prior.clock:
-        return [
-            Finding(
-                "clock.backwards",
-                "The TPM's clock went back without a reset or restart.",
-                expected=f"at least {prior.clock}",
-                seen=str(clock.clock),
-            )
-        ]
-    return []
+def _went_back(mark: HighWaterMark, clock: ClockInfo, floor: int) -> Finding:
+    if clock.reset_count < floor:
+        return Finding(
+            "clock.reset-count.rollback",
+            "The TPM has counted fewer resets than before: its state was rolled back.",
+            expected=f"at least {floor}",
+            seen=str(clock.reset_count),
+        )
+    if clock.restart_count < mark.restart_count:
+        return Finding(
+            "clock.restart-count.rollback",
+            "The TPM has counted fewer restarts than before since the same reset.",
+            expected=f"at least {mark.restart_count}",
+            seen=str(clock.restart_count),
+        )
+    return Finding(
+        "clock.backwards",
+        "The TPM's clock went back without a reset or restart.",
+        expected=f"at least {mark.clock}",
+        seen=str(clock.clock),
+    )
 
 
 def check_signer(quote: VerifiedQuote, qualified_name: bytes) -> tuple[Finding, ...]:

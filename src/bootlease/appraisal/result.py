@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootlease.evidence.verify import VerifiedLease
+from bootlease.frozen import quick_init
 from bootlease.lineage import Lineage
-from bootlease.model import ClockInfo, Effect, Finding
+from bootlease.model import ClockInfo, Finding, refusals
 from bootlease.token import BootClaim, PolicyClaim, ReferenceClaim, Tier, TrustVector
 
 IDENTITY_RECOGNISED: Final = 2
@@ -21,6 +22,7 @@ EXECUTABLES_UNRECOGNISED: Final = 33
 CRYPTO_FAILED: Final = 99
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class AttestationResult:
     """The verdict on verified evidence, with everything it rests on.
@@ -58,12 +60,16 @@ class AttestationResult:
     @property
     def accepted(self) -> bool:
         """Nothing refuses."""
-        return all(finding.effect is not Effect.REFUSES for finding in self.findings)
+        return not self.findings or not refusals(self.findings)
 
     @property
     def boot(self) -> BootClaim:
         """The boot that was proven."""
-        return BootClaim(self.clock_info.reset_count, self.clock_info.restart_count)
+        return _boot_claim(self.clock_info.reset_count, self.clock_info.restart_count)
+
+
+# A node keeps its boot over its renewals.
+_boot_claim = functools.lru_cache(maxsize=4096)(BootClaim)
 
 
 @functools.lru_cache(maxsize=64)

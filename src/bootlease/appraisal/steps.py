@@ -1,4 +1,4 @@
-"""The steps of an appraisal that look at the boot: log, meaning, reference values.
+"""The steps of an appraisal that look at the boot: selection, log, meaning, reference values.
 
 Each step is a function of verified values that returns findings, so that further steps (the
 meaning of the log, IMA) join the list without touching the others.
@@ -11,6 +11,7 @@ from typing import Final
 
 from bootlease.appraisal.bootlog import TCG_LOG, BootLog, check_replay, check_separators
 from bootlease.appraisal.cache import AppraisalCache, BootVerdict, VerdictKey
+from bootlease.appraisal.quote import check_selection
 from bootlease.errors import MalformedError
 from bootlease.evidence import VerifiedEvidence
 from bootlease.model import Effect, Finding
@@ -47,7 +48,7 @@ def appraise_boot(
     cache: AppraisalCache | None,
     now: int,
 ) -> BootVerdict:
-    """Judge what was booted, from the cache where the same was judged before.
+    """Judge what was quoted and booted, from the cache where the same was judged before.
 
     Args:
         evidence: Verified evidence.
@@ -68,40 +69,24 @@ def appraise_boot(
     verdict = None if cache is None else cache.get(key)
     if verdict is not None:
         return verdict
-    if log is None:
-        return _no_log(digest)
     verdict = _judge(evidence, log, references, policy, now)
-    if cache is not None:
+    if cache is not None and log is not None:
         cache.put(key, verdict)
     return verdict
 
 
-def _no_log(digest: bytes | None) -> BootVerdict:
-    if digest is None:
-        finding = Finding("eventlog.missing", "The evidence names no boot event log.")
-    else:
-        finding = Finding(
-            "eventlog.unavailable",
-            "The event log that the evidence names is not at hand; send it in full.",
-            seen=digest.hex(),
-        )
-    return BootVerdict((finding,), (), None, ())
-
-
 def _judge(
     evidence: VerifiedEvidence,
-    log: BootLog,
+    log: BootLog | None,
     references: Sequence[ReferenceSet],
     policy: Policy,
     now: int,
 ) -> BootVerdict:
-    if isinstance(log.content, MalformedError):
-        finding = Finding(
-            "eventlog.malformed",
-            f"The event log does not parse: {log.content}",
-            seen=log.digest.hex(),
-        )
-        return BootVerdict((finding,), (), None, ())
+    # 3. A3 to A6: what is not in the signed selection is not known.
+    selection = check_selection(evidence.quote, policy.quote.selection)
+    if log is None or isinstance(log.content, MalformedError):
+        finding = _no_log(evidence) if log is None else _malformed(log)
+        return BootVerdict(selection, (finding,), (), None, ())
     replayed = log.content
     quoted, required = evidence.quote.pcrs, policy.quote.selection
     # 4. The log leads exactly to the quoted PCRs. From here on its digests are attested.
@@ -116,11 +101,31 @@ def _judge(
         effect=Effect.REFUSES if outcome.reference is None else Effect.NOTES,
     )
     return BootVerdict(
+        selection,
         log_findings,
         outcome.findings + unknown,
         outcome.reference,
         outcome.considered,
         _covers_boot_chain(outcome.reference, policy),
+    )
+
+
+def _no_log(evidence: VerifiedEvidence) -> Finding:
+    digest = evidence.log_digests.get(TCG_LOG)
+    if digest is None:
+        return Finding("eventlog.missing", "The evidence names no boot event log.")
+    return Finding(
+        "eventlog.unavailable",
+        "The event log that the evidence names is not at hand; send it in full.",
+        seen=digest.hex(),
+    )
+
+
+def _malformed(log: BootLog) -> Finding:
+    return Finding(
+        "eventlog.malformed",
+        f"The event log does not parse: {log.content}",
+        seen=log.digest.hex(),
     )
 
 

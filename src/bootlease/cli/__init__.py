@@ -26,10 +26,12 @@ _COMMANDS: Final = {
     "appraise": "appraise",
     "demo": "demo",
     "eventlog": "eventlog",
+    "ledger": "ledger",
     "node": "node",
     "policy": "policy",
     "quote": "quote",
     "reference": "reference",
+    "replay": "replay",
     "token": "token",
     "verifier": "verifier",
 }

@@ -72,13 +72,24 @@ def with_admin(command: Callable[..., R]) -> Callable[..., R]:
         unsafe_plain_http: bool,
         **options: object,
     ) -> R:
-        from bootlease.cli.admin_client import AdminClient, tls_context, verifier_url  # noqa: PLC0415 - heavy
-
-        sound = verifier_url(url, unsafe_plain_http=unsafe_plain_http)
-        admin = AdminClient(sound, _credential(credential_file), tls_context(sound, ca))
+        admin = admin_client(url, credential_file, ca=ca, unsafe_plain_http=unsafe_plain_http)
         return command(admin, **options)
 
     return wrapped
+
+
+def admin_client(
+    url: str, credential_file: Path | None, *, ca: Path | None, unsafe_plain_http: bool
+) -> AdminClient:
+    """Return the client that options lead to.
+
+    Raises:
+        click.UsageError: An option is not what it should be, or there is no credential.
+    """
+    from bootlease.cli.admin_client import AdminClient, tls_context, verifier_url  # noqa: PLC0415 - heavy
+
+    sound = verifier_url(url, unsafe_plain_http=unsafe_plain_http)
+    return AdminClient(sound, _credential(credential_file), tls_context(sound, ca))
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

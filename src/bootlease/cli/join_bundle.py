@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bootlease.cli.files import naming, read_file
 from bootlease.store import SQLStore
 from bootlease.token import KeySet, VerificationKey
 from bootlease.verifier.access import JOIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.bundle import bundle_members, tls_roots
-from bootlease.verifier.datadir import DATABASE, load_signing_key, read_settings
+from bootlease.verifier.datadir import DATABASE, load_keys, read_settings
+from bootlease.verifier.keys import Keys
 from bootlease.verifier.service import SystemClock
+
+_AUTHOR: Final = "cli:bundle"
 
 
 def make_bundle(data: Path, tls_root: Path | None, *, join_for: int | None) -> dict[str, Any]:
@@ -27,27 +30,30 @@ def make_bundle(data: Path, tls_root: Path | None, *, join_for: int | None) -> d
         MalformedError: There is no verifier, or a file is not what it should be.
     """
     settings = read_settings(data)
-    keys = KeySet((VerificationKey(load_signing_key(data).public),))
+    keys = load_keys(data, settings.issuer)
     pem = None
     if tls_root is not None:
         with naming(f"--tls-root {tls_root}"):
             pem = tls_roots(read_file(tls_root))
     return bundle_members(
         settings.issuer,
-        keys,
+        KeySet((VerificationKey(keys.token.public),)),
+        keys.ledger.key,
         tls_root=pem,
-        join_token=None if join_for is None else _make_join_token(data, join_for),
+        join_token=None if join_for is None else _make_join_token(data, keys, join_for),
     )
 
 
-def _make_join_token(data: Path, expires_in: int) -> str:
+def _make_join_token(data: Path, keys: Keys, expires_in: int) -> str:
     token = new_secret(JOIN_PREFIX)
     now = SystemClock().now()
 
     async def keep(store: SQLStore) -> None:
-        await store.add_join_token(secret_digest(token), now=now, expires_at=now + expires_in)
+        await store.add_join_token(
+            secret_digest(token), now=now, expires_at=now + expires_in, author=_AUTHOR
+        )
 
-    store = SQLStore.open(data / DATABASE)
+    store = SQLStore.open(data / DATABASE, keys.ledger, keys.ledger.key.name)
     try:
         asyncio.run(keep(store))
     finally:

@@ -14,10 +14,12 @@ import click
 from bootlease.cli.token_input import RequestURL, as_text, key_source, read_signer, read_token
 from bootlease.cli.utc import utc
 from bootlease.errors import MalformedError, VerificationError
+from bootlease.ledger import parse_receipt
 from bootlease.model import Finding
 from bootlease.relyingparty import TokenChecker
 from bootlease.token import TokenFormat, make_proof, parse_token, verify_proof
 from bootlease.token.ear import meaning, tier_of
+from bootlease.token.receipts import receipts_of
 from bootlease.token.scope import is_scope_name
 from bootlease.token.verify import DEFAULT_LEEWAY
 
@@ -63,12 +65,14 @@ def show(token: str, *, as_json: bool) -> None:
 
     TOKEN is the token itself, a file that holds it, or "-" for standard input.
     """
-    form, claims = parse_token(read_token(token))
+    raw = read_token(token)
+    form, claims = parse_token(raw)
     if as_json:
         click.echo(_as_json(form, claims, verified=False))
         return
     click.echo("SIGNATURE NOT CHECKED: anybody can write what follows.")
     _print(form, claims, time.time())
+    _print_receipts(form, raw)
 
 
 @token.command()
@@ -239,6 +243,14 @@ def _print(form: TokenFormat, claims: ExecutionClaims, now: float, *, leeway: in
         rows.append(("", f"{label} {value} ({tier_of(value).label}): {meaning(label, value)}"))
     for name, text in rows:
         click.echo(f"{name:12} {text}")
+
+
+def _print_receipts(form: TokenFormat, raw: bytes) -> None:
+    # A JWT's receipt stands beside it, in the answer to the agent.
+    for encoded in receipts_of(raw) if form is TokenFormat.CWT else ():
+        receipt = parse_receipt(encoded)
+        place = f"entry {receipt.index} of {receipt.size} in {receipt.origin}"
+        click.echo(f"{'receipt':12} {place}, not checked")
 
 
 def _protection(claims: ExecutionClaims) -> str:

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from bootlease.cli.admin import add_root, decision, join_token, node, nodes
+from bootlease.cli.keeping import backup, prune, restore
 
 _DEFAULT_LISTEN: Final = "127.0.0.1:8400"
 
@@ -111,13 +112,38 @@ def init(
     is_flag=True,
     help="Serve plain HTTP where other machines reach it, behind a proxy that speaks TLS.",
 )
+@click.option(
+    "--witness",
+    "witnesses",
+    multiple=True,
+    metavar="VKEY=URL",
+    help="Have checkpoints cosigned by this witness; may be repeated.",
+)
+@click.option(
+    "--require-witness",
+    is_flag=True,
+    help="Do not start while a witness cannot be reached; without it, say so and keep trying.",
+)
 def serve_command(
-    *, data: Path, listen: str, tls_cert: Path | None, tls_key: Path | None, unsafe_plain_http: bool
+    *,
+    data: Path,
+    listen: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    unsafe_plain_http: bool,
+    witnesses: tuple[str, ...],
+    require_witness: bool,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; logs are JSON lines on standard error."""
+    """Serve until SIGTERM or Ctrl-C; logs are JSON lines on standard error.
+
+    Refuses to start where a witness has seen more of the ledger than the folder holds.
+    """
     from bootlease.store import SQLStore  # noqa: PLC0415 - as above
     from bootlease.verifier.server import ServeOptions, parse_listen, serve  # noqa: PLC0415 - as above
+    from bootlease.verifier.witness_client import parse_witness  # noqa: PLC0415 - as above
 
+    if require_witness and not witnesses:
+        raise click.UsageError("--require-witness needs a --witness")
     serve(
         ServeOptions(
             data=data,
@@ -125,6 +151,8 @@ def serve_command(
             tls_cert=tls_cert,
             tls_key=tls_key,
             unsafe_plain_http=unsafe_plain_http,
+            witnesses=tuple(map(parse_witness, witnesses)),
+            require_witness=require_witness,
         ),
         SQLStore.open,
     )
@@ -170,5 +198,5 @@ def bundle(
     click.echo(f"bootlease: wrote {output}", err=True)
 
 
-for command in (nodes, node, decision, add_root, join_token):
+for command in (nodes, node, decision, add_root, join_token, backup, restore, prune):
     verifier.add_command(command)

@@ -7,7 +7,7 @@ those that it does not know, so that a newer verifier does not stop it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bootlease import cbor
@@ -18,6 +18,7 @@ from bootlease.model import PCR_COUNT, HashAlg
 
 MAX_ANSWER: Final = 1024 * 1024
 MAX_TOKEN: Final = 16 * 1024
+MAX_RECEIPT: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Challenge:
     issued_at: int
     expires_at: int
     pcrs: Mapping[HashAlg, tuple[int, ...]]
+    _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
 
     def wire(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -51,7 +53,9 @@ class Challenge:
 
     def encode(self) -> bytes:
         """Return the deterministic CBOR."""
-        return cbor.encode(self.wire())
+        if self._encoded is None:
+            object.__setattr__(self, "_encoded", cbor.encode(self.wire()))
+        return self._encoded or b""
 
     @classmethod
     def parse(cls, data: bytes) -> Challenge:
@@ -60,7 +64,10 @@ class Challenge:
         Raises:
             MalformedError: The bytes are not a challenge.
         """
-        return cls.from_wire(cbor.decode(data, max_bytes=MAX_ANSWER))
+        challenge = cls.from_wire(cbor.decode(data, max_bytes=MAX_ANSWER))
+        # As it was written, so that what is recorded of it is what was stored.
+        object.__setattr__(challenge, "_encoded", data)
+        return challenge
 
     @classmethod
     def from_wire(cls, value: object) -> Challenge:
@@ -108,6 +115,8 @@ class IssuedLease:
         token: The token; for JWT, its ASCII.
         claims_digest: SHA-256 of the claims' deterministic CBOR.
         expires_at: The token's ``exp``.
+        receipt: That the ledger holds the lease, beside a JWT (C2SP tlog-proof); ``None`` for a
+            CWT, which carries its own.
     """
 
     lease_id: bytes
@@ -115,16 +124,18 @@ class IssuedLease:
     token: bytes
     claims_digest: bytes
     expires_at: int
+    receipt: bytes | None = None
 
     def wire(self) -> dict[str, Any]:
         """Return the wire form."""
-        return {
+        members = {
             "id": self.lease_id,
             "enc": self.encoding.value,
             "token": self.token,
             "claims": self.claims_digest,
             "exp": self.expires_at,
         }
+        return members if self.receipt is None else {**members, "receipt": self.receipt}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +211,5 @@ def _parse_lease(value: object) -> IssuedLease:
         token=fields.octets("token", at_most=MAX_TOKEN),
         claims_digest=fields.digest("claims"),
         expires_at=fields.unsigned("exp"),
+        receipt=fields.octets("receipt", at_most=MAX_RECEIPT) if fields.has("receipt") else None,
     )

@@ -9,27 +9,37 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bootlease import cbor
 from bootlease.errors import MalformedError
-from bootlease.evidence.binding import LOG_KINDS, MAX_BINDING, Binding, parse_binding
-from bootlease.evidence.fields import Fields
+from bootlease.evidence.binding import (
+    LOG_KINDS,
+    MAX_BINDING,
+    PLAIN_BINDINGS,
+    Binding,
+    parse_binding,
+)
+from bootlease.evidence.fields import DIGEST_SIZE, Fields
 from bootlease.evidence.request import (
     MAX_LEASES,
     MAX_TPM_STRUCTURE,
     LeaseRequest,
+    confirmation_digest,
     parse_lease_request,
+    scope_digest,
 )
-from bootlease.model import PCR_COUNT, HashAlg, PCRValues
+from bootlease.frozen import quick_init
+from bootlease.model import PCR_COUNT, FixedPCRValues, HashAlg, PCRValues
 
 MAX_EVIDENCE: Final = 16 * 1024 * 1024
 """A document with every log inside; a verifier may accept less, and says so (413)."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """An evidence document as presented: unverified.
@@ -54,6 +64,12 @@ class Evidence:
     pcrs: PCRValues
     logs: Mapping[str, bytes]
     digest: bytes = field(default=b"")
+    _request: _Request | None = field(init=False, default=None, repr=False, compare=False)
+
+    def request_digests(self) -> tuple[bytes, bytes]:
+        """Return ``scope_digest`` and ``confirmation_digest`` of the leases."""
+        request = self._request or _Request.of(self.leases)
+        return request.scope, request.confirmation
 
     def without_logs(self) -> Evidence:
         """Return the document that ``digest`` names: this one with ``logs`` empty."""
@@ -87,12 +103,55 @@ def parse_evidence(data: bytes, *, max_bytes: int = MAX_EVIDENCE) -> Evidence:
 _NO_LOG: Final = b"\xa7\x61v\x01\x64logs\xa0"
 _ONE_LOG: Final = b"\xa7\x61v\x01\x64logs\xa1\x63tcg"
 _PCRS: Final = b"\x64pcrs"
-_QUOTE: Final = b"\x65quote"
+_QUOTE_SIZE: Final = 145
+"""TPMS_ATTEST of a quote of one bank by a key with a SHA-256 name."""
+_QUOTE: Final = b"\x65quote\x58" + bytes((_QUOTE_SIZE,))
 _LEASES: Final = b"\x66leases"
 _BINDING: Final = b"\x67binding"
 _SIGNATURE: Final = b"\x69signature"
+_SIGNATURE_SIZES: Final = (72, 262)
+"""TPMT_SIGNATURE by a key on P-256, and by one of RSA-2048."""
 _MAX_REMEMBERED: Final = 1024
 """Anybody can send documents: what is kept of them is bounded in number and in size."""
+
+
+class _Tail(NamedTuple):
+    """The last members of a document, binding and signature: known bytes around new ones.
+
+    Attributes:
+        layout: Of the members, names and digests in turn.
+        names: The bytes that stand before each digest, and before the signature.
+        binding: Where the binding begins.
+        binding_end: Where it ends.
+    """
+
+    layout: struct.Struct
+    names: tuple[bytes, ...]
+    binding: int
+    binding_end: int
+
+    @classmethod
+    def of(cls, names: tuple[bytes, ...], signature_size: int) -> _Tail:
+        """Lay out a binding that has its digests after ``names``, and a signature."""
+        binding_size = sum(map(len, names)) + len(names) * DIGEST_SIZE
+        head = _BINDING + _head(binding_size)
+        form = "".join(f"{len(name)}s{DIGEST_SIZE}s" for name in (head + names[0], *names[1:]))
+        last = _SIGNATURE + _head(signature_size)
+        return cls(
+            struct.Struct(f"{form}{len(last)}s{signature_size}s"),
+            (head + names[0], *names[1:], last),
+            len(head),
+            len(head) + binding_size,
+        )
+
+
+def _head(size: int) -> bytes:
+    return cbor.encode_bytes(bytes(size))[:-size]
+
+
+_TAILS: Final = tuple(
+    _Tail.of(names, size) for size in _SIGNATURE_SIZES for names in PLAIN_BINDINGS
+)
 
 
 def _parse_plain(data: bytes) -> Evidence | None:
@@ -101,7 +160,7 @@ def _parse_plain(data: bytes) -> Evidence | None:
     Deterministic CBOR leaves one encoding and one order, so names are compared as bytes. A name
     may also stand inside a value; but no item of CBOR is the beginning of another, so what is cut
     there does not decode. PCR values and leases are those of the renewal before: decoded once.
-    Measured 8 us against 50 us for the general decoder, which judges all that is unusual.
+    Measured 5 us against 50 us for the general decoder, which judges all that is unusual.
     """
     logs: dict[str, bytes] = {}
     end = len(_NO_LOG)
@@ -110,36 +169,59 @@ def _parse_plain(data: bytes) -> Evidence | None:
             if not data.startswith(_ONE_LOG):
                 return None
             logs["tcg"], end = cbor.cut_bytes(data, len(_ONE_LOG))
-        log_end = end
-        start, end = end, data.index(_QUOTE, end)
-        pcrs = _plain_pcrs(data[start:end]) if end - start <= _MAX_REMEMBERED else None
-        quote, end = cbor.cut_bytes(data, end + len(_QUOTE))
-        start, end = end, data.index(_BINDING, end)
-        leases = _plain_leases(data[start:end]) if end - start <= _MAX_REMEMBERED else None
-        encoded_binding, end = cbor.cut_bytes(data, end + len(_BINDING))
-        if not pcrs or not leases or not data.startswith(_SIGNATURE, end):
+        for tail in _TAILS:
+            start = len(data) - tail.layout.size
+            if start > end and data.startswith(_BINDING, start):
+                break
+        else:
             return None
-        signature, end = cbor.cut_bytes(data, end + len(_SIGNATURE))
-        binding = parse_binding(encoded_binding)
+        parts = tail.layout.unpack_from(data, start)
+        quote = data.index(_QUOTE, end, start)
+        leases = quote + len(_QUOTE) + _QUOTE_SIZE
+        if parts[::2] != tail.names:
+            return None
+        if quote - end > _MAX_REMEMBERED or start - leases > _MAX_REMEMBERED:
+            return None
+        pcrs = _plain_pcrs(data[end:quote])
+        wishes = _plain_leases(data[leases:start])
     except (MalformedError, ValueError):
         return None
-    if end != len(data) or len(quote) > MAX_TPM_STRUCTURE or len(signature) > MAX_TPM_STRUCTURE:
-        return None
-    core = data if not logs else _NO_LOG + data[log_end:]
-    digest = hashlib.sha256(core).digest()
-    return Evidence(binding, encoded_binding, leases, quote, signature, pcrs, logs, digest)
+    confirmation, log, *previous, nonce, scope, signature = parts[1::2]
+    evidence = Evidence(
+        Binding(nonce, previous[0] if previous else None, scope, confirmation, {"tcg": log}),
+        data[start + tail.binding : start + tail.binding_end],
+        wishes.leases,
+        data[leases - _QUOTE_SIZE : leases],
+        signature,
+        pcrs,
+        logs,
+        hashlib.sha256(_NO_LOG + data[end:] if logs else data).digest(),
+    )
+    object.__setattr__(evidence, "_request", wishes)
+    return evidence
+
+
+class _Request(NamedTuple):
+    """The leases asked for and the two digests by which a binding names them."""
+
+    leases: tuple[LeaseRequest, ...]
+    scope: bytes
+    confirmation: bytes
+
+    @classmethod
+    def of(cls, leases: tuple[LeaseRequest, ...]) -> _Request:
+        """Compute the digests."""
+        return cls(leases, scope_digest(leases), confirmation_digest(leases))
 
 
 @functools.lru_cache(maxsize=4096)
 def _plain_pcrs(member: bytes) -> PCRValues:
-    values = _parse_pcrs(Fields(_member(_PCRS, member), "evidence"))
-    # Shared by documents, so that nobody may write to it.
-    return MappingProxyType({alg: MappingProxyType(bank) for alg, bank in values.items()})
+    return FixedPCRValues(_parse_pcrs(Fields(_member(_PCRS, member), "evidence")))
 
 
 @functools.lru_cache(maxsize=16_384)
-def _plain_leases(member: bytes) -> tuple[LeaseRequest, ...]:
-    return _parse_leases(Fields(_member(_LEASES, member), "evidence"))
+def _plain_leases(member: bytes) -> _Request:
+    return _Request.of(_parse_leases(Fields(_member(_LEASES, member), "evidence")))
 
 
 def _member(name: bytes, member: bytes) -> Any:  # noqa: ANN401 - CBOR is dynamic

@@ -97,6 +97,10 @@ class LeaseRequest:
             object.__setattr__(self, "_encoded", encoded)
         return encoded
 
+    def __hash__(self) -> int:
+        # The encoding says everything, and byte strings keep their hash.
+        return hash(self.encoded())
+
     def wire(self) -> dict[str, Any]:
         """Return the wire form."""
         return {

@@ -22,9 +22,8 @@ from bootlease.evidence.request import (
     LeaseRequest,
     PlainKey,
     TokenEncoding,
-    confirmation_digest,
-    scope_digest,
 )
+from bootlease.frozen import quick_init
 from bootlease.model import Finding
 from bootlease.token import KeyProtection, PublicKey
 from bootlease.tpm import (
@@ -60,6 +59,7 @@ class VerifiedLease:
     protection: KeyProtection
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class VerifiedEvidence:
     """Evidence every part of which the AK signed for this challenge. Made by ``verify_evidence``.
@@ -106,7 +106,8 @@ def verify_evidence(
         VerificationError: With every check that failed.
         MalformedError: A structure inside does not parse.
     """
-    findings = [*_challenge_findings(evidence, challenge, now), *_binding_findings(evidence)]
+    findings = _challenge_findings(evidence, challenge, now)
+    findings += _binding_findings(evidence)
     quote: VerifiedQuote | None = None
     try:
         quote = verify_quote(
@@ -161,14 +162,15 @@ def _binding_findings(evidence: Evidence) -> list[Finding]:
     # nobody changes scope, key or log in transit (attacks A25, G4).
     binding = evidence.binding
     findings: list[Finding] = []
-    if not hmac.compare_digest(scope_digest(evidence.leases), binding.scope):
+    scope, confirmation = evidence.request_digests()
+    if not hmac.compare_digest(scope, binding.scope):
         findings.append(
             Finding(
                 "request.scope.mismatch",
                 "The scope or audience asked for is not the one that the quote is bound to.",
             )
         )
-    if not hmac.compare_digest(confirmation_digest(evidence.leases), binding.confirmation):
+    if not hmac.compare_digest(confirmation, binding.confirmation):
         findings.append(
             Finding(
                 "request.confirmation-key.mismatch",
@@ -192,22 +194,19 @@ def _binding_findings(evidence: Evidence) -> list[Finding]:
 
 def _verify_lease(lease: LeaseRequest, key: AttestationKey) -> VerifiedLease:
     if isinstance(lease.confirmation, PlainKey):
-        confirmation = _load_plain_key(lease.confirmation.cose_key)
-        protection = KeyProtection.PROCESS
-    else:
-        certified = lease.confirmation
-        bound = accept_bound_key(parse_public(certified.public))
-        verify_certification(
-            certified.attest, certified.signature, key, CERTIFY_LABEL, bound.public
-        )
-        confirmation = PublicKey.from_cryptography(bound.key)
-        protection = KeyProtection.TPM
-    return VerifiedLease(lease.scope, lease.audience, lease.encoding, confirmation, protection)
+        return _plain_lease(lease, lease.confirmation.cose_key)
+    certified = lease.confirmation
+    bound = accept_bound_key(parse_public(certified.public))
+    verify_certification(certified.attest, certified.signature, key, CERTIFY_LABEL, bound.public)
+    confirmation = PublicKey.from_cryptography(bound.key)
+    return VerifiedLease(
+        lease.scope, lease.audience, lease.encoding, confirmation, KeyProtection.TPM
+    )
 
 
 @functools.lru_cache(maxsize=4096)
-def _load_plain_key(encoded: bytes) -> PublicKey:
+def _plain_lease(lease: LeaseRequest, cose_key: bytes) -> VerifiedLease:
     # A lease keeps its key over its renewals; a point off its curve is refused once (load).
-    key = PublicKey.from_cose(cbor.decode(encoded, max_bytes=MAX_KEY))
+    key = PublicKey.from_cose(cbor.decode(cose_key, max_bytes=MAX_KEY))
     key.load()
-    return key
+    return VerifiedLease(lease.scope, lease.audience, lease.encoding, key, KeyProtection.PROCESS)

@@ -6,15 +6,17 @@ code of the stated version, ``appraise`` over these gives this verdict and these
 
 Layout, deterministic CBOR (RFC 8949 §4.2.1), a flat array so that its order needs no sorting::
 
-    ["bootlease/decision/1", node, time, nonce, challenge issued at, challenge expires at,
+    ["bootlease/decision/2", issuer, node, time, challenge,
      evidence, enrolment, prior / null, high water, granted, [finding...],
      lineage root, lineage previous / null, sequence, [reference...],
-     policy id, policy digest, policy epoch, roots, code version,
+     policy id, policy digest, policy epoch, roots, code version, code,
      [[lease id, [scope name...], audience, cnf thumbprint, expires at]...], previous / null]
 
-Everything named without a type is a SHA-256 digest or an identifier of 16 or 32 bytes; ``prior``
-is an encoded lineage state, ``high water`` resetCount, restartCount (32 bits each) and clock (64)
-of the node's TPM at their furthest. A finding is a map as ``Finding.as_dict`` gives it.
+Everything named without a type is a SHA-256 digest or an identifier of 16 or 32 bytes;
+``challenge`` and ``prior`` are an encoded challenge and an encoded lineage state, ``high water``
+resetCount, restartCount (32 bits each) and clock (64) of the node's TPM at their furthest. A
+finding is a map as ``Finding.as_dict`` gives it. ``code`` covers the program's sources, so that
+another program that calls itself by the same version shows.
 """
 
 from __future__ import annotations
@@ -27,14 +29,16 @@ from typing import Any, Final
 
 from bootlease import cbor
 from bootlease.errors import MalformedError
+from bootlease.frozen import quick_init
 from bootlease.model import Effect, Finding
 
-RECORD_TYPE: Final = "bootlease/decision/1"
+RECORD_TYPE: Final = "bootlease/decision/2"
 MAX_RECORD: Final = 4 * 1024 * 1024
 _MEMBERS: Final = 23
 _MAX_TEXT: Final = 64 * 1024
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class GrantedLease:
     """A lease as it was granted.
@@ -54,16 +58,16 @@ class GrantedLease:
     expires_at: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
     """One decision, grant or refusal.
 
     Attributes:
+        issuer: URL of the verifier that decided.
         node: Node id.
         time: Seconds since the epoch at which it was made.
-        nonce: The challenge answered.
-        challenge_issued_at: Its issue.
-        challenge_expires_at: Its end.
+        challenge: The challenge answered, encoded.
         evidence: Digest of the evidence document.
         enrolment: Digest of the node's record.
         prior: Encoded lineage state before the decision, if any.
@@ -79,17 +83,17 @@ class DecisionRecord:
         policy_epoch: Its epoch.
         roots: Digest of the trusted roots.
         code_version: Version of the program that decided.
+        code: Digest of that program's sources, 32 bytes.
         leases: What was granted.
         previous: Digest of the node's decision before this one, if any.
         encoded: The deterministic CBOR.
         digest: SHA-256 of ``encoded``.
     """
 
+    issuer: str
     node: bytes
     time: int
-    nonce: bytes
-    challenge_issued_at: int
-    challenge_expires_at: int
+    challenge: bytes
     evidence: bytes
     enrolment: bytes
     prior: bytes | None
@@ -105,6 +109,7 @@ class DecisionRecord:
     policy_epoch: int
     roots: bytes
     code_version: str
+    code: bytes
     leases: tuple[GrantedLease, ...]
     previous: bytes | None
     encoded: bytes = field(init=False, repr=False, compare=False)
@@ -113,30 +118,37 @@ class DecisionRecord:
     def __post_init__(self) -> None:
         if self.granted != bool(self.leases):
             raise ValueError("a grant has leases and a refusal has none")
+        if not (
+            len(self.node) == len(self.evidence) == len(self.enrolment) == _DIGEST_SIZE
+            and len(self.lineage_root) == len(self.lineage_previous or _ANY) == _DIGEST_SIZE
+            and len(self.previous or _ANY) == _DIGEST_SIZE
+        ):
+            raise ValueError("a digest or identifier has another size than 32 bytes")
+        if len(self.high_water) != _MARK_SIZE:
+            raise ValueError(f"the high-water mark has another size than {_MARK_SIZE} bytes")
         encoded = self._encode()
         object.__setattr__(self, "encoded", encoded)
         object.__setattr__(self, "digest", hashlib.sha256(encoded).digest())
 
     def _encode(self) -> bytes:
-        # Written out, because every decision waits for it: the general encoder takes twice as long.
-        octets, number = cbor.encode_bytes, cbor.encode_integer
+        # Written out, because every decision waits for it: the general encoder takes four times as
+        # long. What a node's decisions share is encoded once.
+        number, previous, prior = cbor.encode_integer, self.lineage_previous, self.prior
         return b"".join(
             (
-                *(_HEAD, octets(self.node), number(self.time), octets(self.nonce)),
-                *(number(self.challenge_issued_at), number(self.challenge_expires_at)),
-                *(octets(self.evidence), octets(self.enrolment), _or_null(self.prior)),
-                octets(self.high_water),
-                b"\xf5" if self.granted else b"\xf4",
-                cbor.encode([finding.as_dict() for finding in self.findings])
-                if self.findings
-                else b"\x80",
-                *(octets(self.lineage_root), _or_null(self.lineage_previous)),
-                *(number(self.sequence), cbor.array([*map(octets, self.references)])),
-                _encoded(self.policy_id),
-                *(octets(self.policy_digest), number(self.policy_epoch), octets(self.roots)),
-                _encoded(self.code_version),
+                *(_opening(self.issuer, self.node), number(self.time)),
+                *(cbor.encode_bytes(self.challenge), _DIGEST, self.evidence),
+                *(_DIGEST, self.enrolment, _NULL if prior is None else cbor.encode_bytes(prior)),
+                *(_MARK, self.high_water, b"\xf5" if self.granted else b"\xf4"),
+                _encode_findings(self.findings) if self.findings else b"\x80",
+                *(_DIGEST, self.lineage_root, _NULL if previous is None else _DIGEST + previous),
+                number(self.sequence),
+                _rules(
+                    *(self.references, self.policy_id, self.policy_digest, self.policy_epoch),
+                    *(self.roots, self.code_version, self.code),
+                ),
                 cbor.array([_encode_lease(lease) for lease in self.leases]),
-                _or_null(self.previous),
+                _NULL if self.previous is None else _DIGEST + self.previous,
             )
         )
 
@@ -152,26 +164,26 @@ class DecisionRecord:
             raise MalformedError("the record is not of a type that this version knows")
         try:
             return cls(
-                node=_bytes(members[1]),
-                time=_integer(members[2]),
-                nonce=_bytes(members[3]),
-                challenge_issued_at=_integer(members[4]),
-                challenge_expires_at=_integer(members[5]),
-                evidence=_bytes(members[6]),
-                enrolment=_bytes(members[7]),
-                prior=_optional(members[8]),
-                high_water=_bytes(members[9]),
-                granted=_boolean(members[10]),
-                findings=tuple(map(_finding, _array(members[11]))),
-                lineage_root=_bytes(members[12]),
-                lineage_previous=_optional(members[13]),
-                sequence=_integer(members[14]),
-                references=tuple(map(_bytes, _array(members[15]))),
-                policy_id=_text(members[16]),
-                policy_digest=_bytes(members[17]),
-                policy_epoch=_integer(members[18]),
-                roots=_bytes(members[19]),
-                code_version=_text(members[20]),
+                issuer=_text(members[1]),
+                node=_bytes(members[2]),
+                time=_integer(members[3]),
+                challenge=_bytes(members[4]),
+                evidence=_bytes(members[5]),
+                enrolment=_bytes(members[6]),
+                prior=_optional(members[7]),
+                high_water=_bytes(members[8]),
+                granted=_boolean(members[9]),
+                findings=tuple(map(_finding, _array(members[10]))),
+                lineage_root=_bytes(members[11]),
+                lineage_previous=_optional(members[12]),
+                sequence=_integer(members[13]),
+                references=tuple(map(_bytes, _array(members[14]))),
+                policy_id=_text(members[15]),
+                policy_digest=_bytes(members[16]),
+                policy_epoch=_integer(members[17]),
+                roots=_bytes(members[18]),
+                code_version=_text(members[19]),
+                code=_bytes(members[20]),
                 leases=tuple(map(_lease, _array(members[21]))),
                 previous=_optional(members[22]),
             )
@@ -179,28 +191,40 @@ class DecisionRecord:
             raise MalformedError(f"decision record: {exc}") from exc
 
 
+_DIGEST_SIZE: Final = 32
+_MARK_SIZE: Final = 16
+_ANY: Final = bytes(_DIGEST_SIZE)
+"""Stands for a digest that is absent, in the comparison of sizes."""
+_DIGEST: Final = b"\x58\x20"
+_MARK: Final = b"\x50"
+_NULL: Final = b"\xf6"
 _HEAD: Final = cbor.array([b""] * _MEMBERS) + cbor.encode(RECORD_TYPE)
 
 
-def _or_null(data: bytes | None) -> bytes:
-    return b"\xf6" if data is None else cbor.encode_bytes(data)
+def _encode_findings(findings: tuple[Finding, ...]) -> bytes:
+    return cbor.encode([finding.as_dict() for finding in findings])
 
 
-@functools.lru_cache(maxsize=1024)
-def _encoded(value: str | tuple[str, ...]) -> bytes:
-    return cbor.encode(value)
+@functools.lru_cache(maxsize=4096)
+def _opening(issuer: str, node: bytes) -> bytes:
+    return _HEAD + cbor.encode(issuer) + cbor.encode(node)
+
+
+@functools.lru_cache(maxsize=256)
+def _rules(references: tuple[bytes, ...], *others: str | bytes | int) -> bytes:
+    # From the references to the code: what verifiers of one policy write in every record.
+    return cbor.encode(references) + b"".join(map(cbor.encode, others))
 
 
 def _encode_lease(lease: GrantedLease) -> bytes:
-    return cbor.array(
-        (
-            cbor.encode_bytes(lease.lease_id),
-            _encoded(lease.scope),
-            _encoded(lease.audience),
-            cbor.encode_bytes(lease.thumbprint),
-            cbor.encode_integer(lease.expires_at),
-        )
-    )
+    granted = _granted(lease.scope, lease.audience, lease.thumbprint)
+    lease_id, expires_at = cbor.encode_bytes(lease.lease_id), cbor.encode_integer(lease.expires_at)
+    return b"\x85" + lease_id + granted + expires_at
+
+
+@functools.lru_cache(maxsize=4096)
+def _granted(scope: tuple[str, ...], audience: str, thumbprint: bytes) -> bytes:
+    return cbor.encode(scope) + cbor.encode(audience) + cbor.encode(thumbprint)
 
 
 def _array(value: object, size: int | None = None) -> Sequence[Any]:

@@ -20,11 +20,13 @@ from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence import VerifiedEvidence
 from bootlease.evidence.fields import DIGEST_SIZE
+from bootlease.frozen import quick_init
 from bootlease.model import ClockInfo, Finding
 
 MAX_PRIOR: Final = 4096
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Prior:
     """Where a lineage stands: what the last decision left behind.
@@ -153,7 +155,8 @@ def continue_lineage(
             ),
         )
     findings = _continuity(prior, evidence, now)
-    findings += _unseen(evidence, prior.log_digests, "a log that changed")
+    if evidence.log_digests != prior.log_digests:
+        findings += _unseen(evidence, prior.log_digests, "a log that changed")
     return Lineage(prior.root, prior.head, prior.sequence + 1), tuple(findings)
 
 
@@ -179,14 +182,13 @@ def _continuity(prior: Prior, evidence: VerifiedEvidence, now: int) -> list[Find
         )
     # A boot is a lineage's whole extent: another boot may run other software under old leases.
     before, clock = prior.clock_info, evidence.quote.clock_info
-    boots = (before.reset_count, before.restart_count), (clock.reset_count, clock.restart_count)
-    if boots[0] != boots[1]:
+    if before.reset_count != clock.reset_count or before.restart_count != clock.restart_count:
         findings.append(
             Finding(
                 "lineage.boot-changed",
                 "The node was reset or restarted since the last lease; begin a new lineage.",
-                expected=f"resetCount {boots[0][0]}, restartCount {boots[0][1]}",
-                seen=f"resetCount {boots[1][0]}, restartCount {boots[1][1]}",
+                expected=f"resetCount {before.reset_count}, restartCount {before.restart_count}",
+                seen=f"resetCount {clock.reset_count}, restartCount {clock.restart_count}",
             )
         )
     return findings

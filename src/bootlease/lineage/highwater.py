@@ -11,8 +11,7 @@ three to zero and so looks like a rollback: a cleared TPM needs the operator too
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bootlease.errors import MalformedError
 from bootlease.model import ClockInfo
@@ -20,8 +19,7 @@ from bootlease.model import ClockInfo
 _LAYOUT: Final = struct.Struct(">IIQ")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class HighWaterMark:
+class HighWaterMark(NamedTuple):
     """Counters of a TPM, ordered as time orders them: a later boot is further, whatever its clock.
 
     Attributes:
@@ -41,7 +39,7 @@ class HighWaterMark:
 
     def encode(self) -> bytes:
         """Return 16 bytes that compare, byte by byte, as the marks do."""
-        return _LAYOUT.pack(self.reset_count, self.restart_count, self.clock)
+        return _LAYOUT.pack(*self)
 
     @classmethod
     def parse(cls, data: bytes) -> HighWaterMark:

@@ -7,7 +7,8 @@ get an agent to hand it on. Checked of every token, with all findings collected:
 2. subject, scope, confirmation key, encoding: those that were asked for;
 3. evidence digest, nonce and boot counters: those of the evidence that was sent;
 4. lineage: root, number and previous head follow on from what this agent holds;
-5. what the answer says beside the token (ids, times, digests, next challenge) agrees with it.
+5. what the answer says beside the token (ids, times, digests, next challenge) agrees with it;
+6. receipt: the verifier's ledger holds this decision and these claims.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bootlease.evidence import Challenge, IssuedLease, LeaseAnswer
 from bootlease.lineage.continuation import head_after
 from bootlease.model import ClockInfo, Finding
 from bootlease.node.bundle import JoinBundle
+from bootlease.node.receipts import verify_lease_receipt
 from bootlease.node.wishes import LeaseWish
 from bootlease.token import (
     BootClaim,
@@ -62,7 +64,8 @@ def verify_answer(
     """Verify that ``answer`` grants what was asked, on the evidence that was sent.
 
     Proves: the verifier of the join bundle signed every token for this node, request, evidence
-    and lineage. Does not prove that the verifier still stands by it a moment later.
+    and lineage, and its ledger holds what they say. Does not prove that the verifier still stands
+    by it a moment later.
 
     Args:
         answer: As parsed, unverified.
@@ -82,6 +85,7 @@ def verify_answer(
         for lease, wish, key in zip(answer.leases, expected.wishes, expected.keys, strict=True):
             try:
                 token = _open(lease, wish, expected, now)
+                verify_lease_receipt(lease, token, answer.decision, expected.bundle.ledger_key)
             except VerificationError as exc:
                 findings += exc.findings
                 continue

@@ -5,6 +5,7 @@ Written by ``bootlease verifier bundle`` and carried to the node by its operator
     {"v": 1,
      "issuer": "https://verifier.example:8443",      exact ``iss`` of every token; where it listens
      "keys": {"keys": [JWK, ...]},                   the keys that sign its tokens
+     "ledger_key": "name+hash+key",                  the key that signs its ledger (C2SP vkey)
      "tls_root": "-----BEGIN CERTIFICATE-----...",   optional: the only root its TLS may end in
      "join_token": "..."}                            optional: lets a node in
 
@@ -23,13 +24,14 @@ from cryptography import x509
 
 from bootlease.errors import MalformedError
 from bootlease.evidence.enrolment import MAX_JOIN_TOKEN
+from bootlease.ledger import NoteKey
 from bootlease.token import KeySet, strictjson
 
 MAX_BUNDLE: Final = 256 * 1024
 _MAX_ISSUER: Final = 512
 _MAX_PEM: Final = 64 * 1024
 _VERSION: Final = 1
-_REQUIRED: Final = frozenset({"v", "issuer", "keys"})
+_REQUIRED: Final = frozenset({"v", "issuer", "keys", "ledger_key"})
 _OPTIONAL: Final = frozenset({"tls_root", "join_token"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -41,6 +43,7 @@ class JoinBundle:
     Attributes:
         issuer: The verifier's URL, without a final slash.
         keys: The keys that sign its tokens.
+        ledger_key: The key that signs its ledger.
         tls_root: PEM certificates, the only roots that its TLS certificate may end in; None for
             the machine's own roots.
         join_token: Secret that lets this node in, where the policy asks for one.
@@ -48,13 +51,15 @@ class JoinBundle:
 
     issuer: str
     keys: KeySet
+    ledger_key: NoteKey
     tls_root: str | None = None
     join_token: str | None = field(default=None, repr=False)
 
     @property
     def digest(self) -> bytes:
         """SHA-256 over issuer and keys: names the verifier, whatever else came along."""
-        return hashlib.sha256(self.issuer.encode() + b"\0" + self.keys.to_cose()).digest()
+        parts = (self.issuer.encode(), str(self.ledger_key).encode(), self.keys.to_cose())
+        return hashlib.sha256(b"\0".join(parts)).digest()
 
     @property
     def plain_and_remote(self) -> bool:
@@ -84,6 +89,7 @@ def parse_bundle(data: bytes) -> JoinBundle:
     return JoinBundle(
         issuer=_issuer(members["issuer"]),
         keys=_keys(members["keys"]),
+        ledger_key=_ledger_key(members["ledger_key"]),
         tls_root=_tls_root(members["tls_root"]) if "tls_root" in members else None,
         join_token=_join_token(members["join_token"]) if "join_token" in members else None,
     )
@@ -112,6 +118,12 @@ def _keys(value: Any) -> KeySet:  # noqa: ANN401 - unverified JSON
     if type(value) is not dict:
         raise MalformedError("join bundle's keys are not a JWK Set")
     return KeySet.from_jwks(strictjson.serialise(value))
+
+
+def _ledger_key(value: Any) -> NoteKey:  # noqa: ANN401 - unverified JSON
+    if type(value) is not str:
+        raise MalformedError("join bundle's ledger_key is not a C2SP verifier key")
+    return NoteKey.parse(value)
 
 
 def _tls_root(value: Any) -> str:  # noqa: ANN401 - unverified JSON

@@ -17,6 +17,7 @@ from bootlease import cbor
 from bootlease.evidence.request import MAX_AUDIENCE
 from bootlease.model import PCR_COUNT, Effect, HashAlg
 from bootlease.reference import is_reference_name
+from bootlease.token import PolicyClaim
 from bootlease.token.scope import is_scope_name
 
 MAX_LIFE: Final = 900
@@ -28,7 +29,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _WEAK_BANKS: Final = frozenset({HashAlg.SHA1})
 _RESETTABLE: Final = frozenset({16, 23})
 _DIGEST_SIZE: Final = 32
-_TYPE: Final = "bootlease/policy/1"
+POLICY_TYPE: Final = "bootlease/policy/1"
 
 
 class Admission(enum.Enum):
@@ -83,8 +84,10 @@ class QuotePolicy:
             # D19: anybody on the node resets and extends these two at will.
             if pcr in _RESETTABLE:
                 raise ValueError(f"quote.pcrs: PCR {pcr} can be reset by anybody on the node")
-        pcrs = tuple(sorted(self.pcrs))
-        object.__setattr__(self, "selection", dict.fromkeys(self.banks, pcrs))
+        # As in the digest: policies of one digest must judge alike, findings' order included.
+        banks, pcrs = tuple(sorted(self.banks)), tuple(sorted(self.pcrs))
+        object.__setattr__(self, "banks", banks)
+        object.__setattr__(self, "selection", dict.fromkeys(banks, pcrs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +179,19 @@ class Policy:
         for name in self.accept:
             if not is_reference_name(name):
                 raise ValueError(f"references.accept: {name!r:.80} is no reference name")
+        object.__setattr__(self, "accept", tuple(sorted(self.accept)))
         object.__setattr__(self, "digest", hashlib.sha256(self.encode()).digest())
+
+    def __hash__(self) -> int:
+        # The digest says everything, and a byte string keeps its hash.
+        return hash(self.digest)
 
     def encode(self) -> bytes:
         """Return the canonical form: deterministic CBOR, unordered lists sorted."""
         quote, lease, enrolment = self.quote, self.lease, self.enrolment
         return cbor.encode(
             {
-                "type": _TYPE,
+                "type": POLICY_TYPE,
                 "id": self.id,
                 "banks": sorted(int(bank) for bank in quote.banks),
                 "pcrs": sorted(quote.pcrs),
@@ -208,11 +216,15 @@ class PolicyEpoch:
     Attributes:
         policy: The policy.
         epoch: 1 for the first activation, one more for each further one.
+        claim: What tokens say of it.
     """
 
     policy: Policy
     epoch: int
+    claim: PolicyClaim = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.epoch < 1:
             raise ValueError("epochs count from 1")
+        claim = PolicyClaim(self.policy.id, self.policy.digest, self.epoch)
+        object.__setattr__(self, "claim", claim)

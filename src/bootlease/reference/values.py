@@ -24,7 +24,7 @@ MAX_DESCRIPTION: Final = 2048
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+~-]{0,63}", re.ASCII)
 _MAX_EVENT_TYPE: Final = 0xFFFF_FFFF
-_TYPE: Final = "bootlease/reference/1"
+REFERENCE_TYPE: Final = "bootlease/reference/1"
 
 
 def is_reference_name(name: str) -> bool:
@@ -162,7 +162,7 @@ class ReferenceSet:
     def encode(self) -> bytes:
         """Return the deterministic CBOR whose SHA-256 is the set's digest."""
         members: dict[str, Any] = {
-            "type": _TYPE,
+            "type": REFERENCE_TYPE,
             "name": self.name,
             "version": self.version,
             "bank": int(self.bank),

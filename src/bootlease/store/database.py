@@ -10,7 +10,7 @@ import os
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import alembic.command
 from alembic.config import Config
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_MS: Final = 5_000
 _MIGRATIONS: Final = "bootlease.store:migrations"
 _PRIVATE: Final = 0o600
+_STATEMENTS: Final = 512
+"""Prepared statements that a connection keeps: one for each, and for each number of rows."""
+_CACHE_KB: Final = 32 * 1024
 
 
 class Database:
@@ -59,7 +62,25 @@ class Database:
                 config.attributes["connection"] = connection
                 alembic.command.upgrade(config, "head")
         except (sqlite3.Error, SQLAlchemyError) as exc:
-            raise StoreUnavailableError(f"{self.path}: {exc}") from exc
+            raise StoreUnavailableError(f"{self.path}: {_said(exc)}") from exc
+
+    def demand_current(self) -> None:
+        """Demand a file of this version's schema, and make nothing.
+
+        Raises:
+            StoreUnavailableError: There is none.
+        """
+        if not self.path.is_file():
+            raise StoreUnavailableError(f"{self.path}: no such file")
+        try:
+            with self._engine.connect() as connection:
+                current = schema_revision(connection)
+        except (sqlite3.Error, SQLAlchemyError) as exc:
+            raise StoreUnavailableError(f"{self.path}: {_said(exc)}") from exc
+        if current != newest_revision():
+            raise StoreUnavailableError(
+                f"{self.path} has schema {current}, and this version reads {newest_revision()}"
+            )
 
     @contextmanager
     def inspect(self) -> Iterator[sqlalchemy.Connection]:
@@ -75,7 +96,7 @@ class Database:
         """
         try:
             pooled = self._engine.raw_connection()
-            dbapi = pooled.dbapi_connection
+            dbapi = cast("sqlite3.Connection | None", pooled.dbapi_connection)
             pooled.detach()
             if dbapi is None:
                 raise StoreUnavailableError(f"{self.path}: no connection")
@@ -83,8 +104,13 @@ class Database:
             if read_only:
                 connection.command("PRAGMA query_only = ON")
         except (sqlite3.Error, SQLAlchemyError) as exc:
-            raise StoreUnavailableError(f"{self.path}: {exc}") from exc
+            raise StoreUnavailableError(f"{self.path}: {_said(exc)}") from exc
         return connection
+
+
+def _said(exc: sqlite3.Error | SQLAlchemyError) -> str:
+    """Return what the database said, without the statement and address that SQLAlchemy adds."""
+    return str(getattr(exc, "orig", None) or exc)
 
 
 def _engine(path: Path) -> Engine:
@@ -92,7 +118,11 @@ def _engine(path: Path) -> Engine:
         URL.create("sqlite", database=str(path)),
         poolclass=NullPool,
         paramstyle="named",
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        connect_args={
+            "check_same_thread": False,
+            "timeout": BUSY_TIMEOUT_MS / 1000,
+            "cached_statements": _STATEMENTS,
+        },
     )
 
     @event.listens_for(engine, "connect")
@@ -103,10 +133,14 @@ def _engine(path: Path) -> Engine:
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
+            "wal_autocheckpoint = 0",
             "foreign_keys = ON",
             "recursive_triggers = ON",
             f"busy_timeout = {BUSY_TIMEOUT_MS}",
             "trusted_schema = OFF",
+            f"cache_size = -{_CACHE_KB}",
+            # What is deleted here has expired and was public or hashed: no need to blank it twice.
+            "secure_delete = OFF",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -141,6 +175,11 @@ def _refuse_newer(connection: sqlalchemy.Connection, config: Config) -> None:
             f"the database has schema {current}, which this version does not know;"
             " a newer bootlease wrote it"
         )
+
+
+def newest_revision() -> str:
+    """Return the schema revision of this version."""
+    return ScriptDirectory.from_config(_alembic_config()).get_current_head() or ""
 
 
 def schema_revision(connection: sqlalchemy.Connection) -> str | None:

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import hmac
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, func, insert, null, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, null, or_, select, update
 
 from bootlease import cbor
 from bootlease.endorsement import Enrolment
 from bootlease.evidence.enrolment import MAX_ENROLMENT
-from bootlease.lineage import HighWaterMark
-from bootlease.ports import Activated, EnrolledNode, PendingEnrolment, StoreBusyError
-from bootlease.store.registry import governance
+from bootlease.ledger import GovernanceDetail
+from bootlease.lineage import HighWaterMark, Prior
+from bootlease.ports import (
+    Activated,
+    EnrolledNode,
+    PendingEnrolment,
+    Standing,
+    StoreBusyError,
+    StoredAnswer,
+    StoredLineage,
+    StoreUnavailableError,
+)
+from bootlease.store.inforce import governance
 from bootlease.store.tables import (
+    answers,
     enrolment_records,
     join_tokens,
-    lineages,
     nodes,
     pending_enrolments,
 )
 
 if TYPE_CHECKING:
+    from bootlease.store.appender import Appender
     from bootlease.store.connection import Connection, Row
 
 MAX_PENDING_OF_A_NODE: Final = 4
 """Anybody can begin an enrolment with the certificate of an EK that is another's."""
+_MAX_KNOWN: Final = 16_384
+"""Enrolment records that a connection keeps parsed."""
 
 _pending = pending_enrolments.c
 _COUNT_PENDING: Final = select(func.count()).select_from(pending_enrolments)
@@ -52,13 +65,29 @@ _TAKE_PENDING: Final = select(
 ).where(_pending.id == bindparam("pending"), _pending.expires_at > bindparam("now"))
 _DROP_PENDING: Final = delete(pending_enrolments).where(_pending.id == bindparam("pending"))
 
-_NODE_COLUMNS: Final = (
-    nodes.c.enrolment,
-    nodes.c.generation,
-    nodes.c.ek_chain,
-    nodes.c.high_water,
-)
+_NODE_COLUMNS: Final = (nodes.c.enrolment, nodes.c.generation, nodes.c.high_water)
 _NODE: Final = select(*_NODE_COLUMNS).where(nodes.c.node == bindparam("id"))
+_STANDING: Final = (
+    select(
+        answers.c.granted,
+        answers.c.answer,
+        *_NODE_COLUMNS,
+        nodes.c.version,
+        nodes.c.prior,
+        nodes.c.decision,
+    )
+    .select_from(
+        nodes.outerjoin(
+            answers,
+            and_(
+                answers.c.request == bindparam("document"),
+                answers.c.node == nodes.c.node,
+                answers.c.expires_at > bindparam("now"),
+            ),
+        )
+    )
+    .where(nodes.c.node == bindparam("id"))
+)
 _NODES: Final = (
     select(*_NODE_COLUMNS)
     .where(nodes.c.node > bindparam("after"))
@@ -66,23 +95,22 @@ _NODES: Final = (
     .limit(bindparam("at_most"))
 )
 _ADD_NODE: Final = insert(nodes).inline()
-_RECORD: Final = select(enrolment_records.c.document).where(
+_RECORD: Final = select(enrolment_records.c.document, enrolment_records.c.ek_chain).where(
     enrolment_records.c.digest == bindparam("record")
 )
 _ADD_RECORD: Final = insert(enrolment_records).inline()
 _REPLACE: Final = (
+    update(nodes).where(nodes.c.node == bindparam("id")).values(enrolment=bindparam("record"))
+)
+_REPLACE_AK: Final = (
     update(nodes)
     .where(nodes.c.node == bindparam("id"))
     .values(
         enrolment=bindparam("record"),
-        ek_chain=bindparam("chain"),
-        generation=bindparam("next"),
+        generation=nodes.c.generation + 1,
+        version=nodes.c.version + 1,
+        prior=null(),
     )
-)
-_END_LINEAGE: Final = (
-    update(lineages)
-    .where(lineages.c.node == bindparam("id"))
-    .values(version=lineages.c.version + 1, prior=null())
 )
 
 _token = join_tokens.c
@@ -130,7 +158,7 @@ def add_pending(db: Connection, pending: PendingEnrolment, *, now: int, at_most:
 
 
 def activate(
-    db: Connection, enrolment: bytes, secret_digest: bytes, *, now: int
+    db: Connection, ledger: Appender, enrolment: bytes, secret_digest: bytes, *, now: int
 ) -> tuple[Activated, bytes | None]:
     """Delete a pending enrolment and enrol its node where the secret is right."""
     row = db.one(_TAKE_PENDING, {"pending": enrolment, "now": now})
@@ -148,76 +176,118 @@ def activate(
         _BIND_TOKEN, {"token": join_token, "id": node_id, "now": now}
     ):
         return Activated.JOIN_TOKEN_TAKEN, node_id
-    _enrol(db, replace(Enrolment.parse(document), enrolled_at=now), ek_chain)
+    made = replace(Enrolment.parse(document), enrolled_at=now)
+    kept = _enrol(db, made, ek_chain)
+    ledger.record(
+        "node.enrolled",
+        {
+            "node": made.node,
+            "enrolment": made.digest,
+            "chain": hashlib.sha256(kept).digest(),
+        },
+        author=f"node:{made.node.hex()}",
+        now=now,
+        subject=made.digest,
+    )
     return Activated.ENROLLED, node_id
 
 
-def _enrol(db: Connection, enrolment: Enrolment, ek_chain: bytes) -> None:
-    if db.one(_RECORD, {"record": enrolment.digest}) is None:
-        db.run(_ADD_RECORD, {"digest": enrolment.digest, "document": enrolment.encode()})
+def _enrol(db: Connection, enrolment: Enrolment, ek_chain: bytes) -> bytes:
+    """Keep a record, and return the chain that is kept with it."""
+    same = db.one(_RECORD, {"record": enrolment.digest})
+    if same is None:
+        db.run(
+            _ADD_RECORD,
+            {"digest": enrolment.digest, "document": enrolment.encode(), "ek_chain": ek_chain},
+        )
     known = node(db, enrolment.node)
     if known is None:
         db.run(
             _ADD_NODE,
             {
                 "node": enrolment.node,
-                "enrolment": enrolment.encode(),
-                "ek_chain": ek_chain,
+                "enrolment": enrolment.digest,
                 "generation": 1,
                 "high_water": HighWaterMark().encode(),
+                "version": 0,
+                "prior": None,
+                "decision": None,
             },
         )
-        return
+        return ek_chain
     # The node id is a hash of the EK, so the row is this EK's own; its high-water mark stays.
     same_ak = known.enrolment.ak_public == enrolment.ak_public
-    db.run(
-        _REPLACE,
-        {
-            "id": enrolment.node,
-            "record": enrolment.encode(),
-            "chain": ek_chain,
-            "next": known.generation + (not same_ak),
-        },
-    )
-    if not same_ak:
-        db.run(_END_LINEAGE, {"id": enrolment.node})
+    # Another AK ends the lineage.
+    db.run(_REPLACE if same_ak else _REPLACE_AK, {"id": enrolment.node, "record": enrolment.digest})
+    kept: bytes = ek_chain if same is None else same[1]
+    return kept
 
 
 def node(db: Connection, node_id: bytes) -> EnrolledNode | None:
     """Return an enrolled node."""
     row = db.one(_NODE, {"id": node_id})
-    return None if row is None else _enrolled(row)
+    return None if row is None else _enrolled(db, row)
+
+
+def standing(db: Connection, node_id: bytes, request: bytes, *, now: int) -> Standing:
+    """Return answer, node and lineage: what a lease request finds."""
+    row = db.one(_STANDING, {"id": node_id, "document": request, "now": now})
+    if row is None:
+        return Standing(None, None, StoredLineage(0, None, None))
+    granted, body, *columns, version, prior, decision = row
+    return Standing(
+        None if body is None else StoredAnswer(granted=granted == 1, body=body),
+        _enrolled(db, columns),
+        StoredLineage(version, None if prior is None else Prior.parse(prior), decision),
+    )
 
 
 def all_nodes(db: Connection, *, after: bytes, at_most: int) -> tuple[EnrolledNode, ...]:
     """Return enrolled nodes in the order of their ids."""
-    return tuple(map(_enrolled, db.rows(_NODES, {"after": after, "at_most": at_most})))
+    rows = db.rows(_NODES, {"after": after, "at_most": at_most})
+    return tuple(_enrolled(db, row) for row in rows)
 
 
-def _enrolled(row: Row) -> EnrolledNode:
-    document, generation, ek_chain, high_water = row
-    record, chain = _parsed(document, ek_chain)
-    return EnrolledNode(record, generation, chain, HighWaterMark.parse(high_water))
-
-
-@functools.lru_cache(maxsize=16_384)
-def _parsed(document: bytes, ek_chain: bytes) -> tuple[Enrolment, tuple[bytes, ...]]:
-    # Every renewal asks for its node's record, which hardly ever changes.
-    chain: list[bytes] = cbor.decode(ek_chain, max_bytes=MAX_ENROLMENT)
-    return Enrolment.parse(document), tuple(chain)
+def _enrolled(db: Connection, row: Row) -> EnrolledNode:
+    digest, generation, high_water = row
+    known = _known(db, digest)
+    if known is None:
+        raise StoreUnavailableError("a node's enrolment record is missing")
+    return EnrolledNode(known[0], generation, known[1], HighWaterMark.parse(high_water))
 
 
 def record(db: Connection, digest: bytes) -> Enrolment | None:
     """Return an enrolment record, also one that another has replaced."""
-    row = db.one(_RECORD, {"record": digest})
-    return None if row is None else Enrolment.parse(row[0])
+    known = _known(db, digest)
+    return None if known is None else known[0]
 
 
-def add_join_token(db: Connection, digest: bytes, *, now: int, expires_at: int) -> None:
+def _known(db: Connection, digest: bytes) -> tuple[Enrolment, tuple[bytes, ...]] | None:
+    # Every renewal asks for its node's record, which never changes under its digest.
+    known = db.enrolments.get(digest)
+    if known is None:
+        row = db.one(_RECORD, {"record": digest})
+        if row is None:
+            return None
+        enrolment = Enrolment.parse(row[0])
+        if enrolment.digest != digest:
+            raise StoreUnavailableError("an enrolment record was altered in the database")
+        chain: list[bytes] = cbor.decode(row[1], max_bytes=MAX_ENROLMENT)
+        if len(db.enrolments) >= _MAX_KNOWN:
+            db.enrolments.clear()
+        known = db.enrolments[digest] = enrolment, tuple(chain)
+    return known
+
+
+def add_join_token(
+    db: Connection, ledger: Appender, digest: bytes, *, now: int, expires_at: int, author: str
+) -> None:
     """Keep the digest of a join token."""
     db.run(
         _ADD_TOKEN, {"digest": digest, "created_at": now, "expires_at": expires_at, "node": None}
     )
+    details: dict[str, GovernanceDetail] = {"token": digest, "expires_at": expires_at}
+    ledger.record("join-token.created", details, author=author, now=now, subject=digest)
 
 
 def join_token_admits(db: Connection, digest: bytes, node_id: bytes, *, now: int) -> bool:
@@ -225,6 +295,6 @@ def join_token_admits(db: Connection, digest: bytes, node_id: bytes, *, now: int
     return db.one(_TOKEN_ADMITS, {"token": digest, "id": node_id, "now": now}) is not None
 
 
-def sweep(db: Connection, *, now: int) -> None:
-    """Delete pending enrolments that nobody finished."""
-    db.run(_SWEEP_PENDING, {"now": now})
+def sweep(db: Connection, *, now: int) -> int:
+    """Delete pending enrolments that nobody finished; return how many."""
+    return db.run(_SWEEP_PENDING, {"now": now})

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import bindparam, insert, select
 
-from bootlease.ports import Governance, StoredPolicy, StoredReference
+from bootlease import cbor
+from bootlease.ledger import GovernanceDetail
+from bootlease.ports import StoredCredential, StoredPolicy, StoredReference
 from bootlease.store.connection import Connection
+from bootlease.store.inforce import governance
 from bootlease.store.tables import credentials, policies, reference_sets, roots
 
-_POLICY: Final = (
-    select(
-        policies.c.epoch,
-        policies.c.id,
-        policies.c.digest,
-        policies.c.document,
-        policies.c.activated_at,
-    )
-    .order_by(policies.c.epoch.desc())
-    .limit(1)
+if TYPE_CHECKING:
+    from bootlease.store.appender import Appender
+
+_POLICY_COLUMNS: Final = (
+    policies.c.epoch,
+    policies.c.id,
+    policies.c.digest,
+    policies.c.document,
+    policies.c.activated_at,
 )
+_POLICY: Final = select(*_POLICY_COLUMNS).order_by(policies.c.epoch.desc()).limit(1)
+_POLICY_OF: Final = select(*_POLICY_COLUMNS).where(policies.c.epoch == bindparam("of"))
 _ADD_POLICY: Final = insert(policies).inline()
-_REFERENCES: Final = select(
+_REFERENCE_COLUMNS: Final = (
     reference_sets.c.name,
     reference_sets.c.digest,
     reference_sets.c.document,
     reference_sets.c.registered_at,
-).order_by(reference_sets.c.number)
+)
+_REFERENCES: Final = select(*_REFERENCE_COLUMNS).order_by(reference_sets.c.number)
+_REFERENCE: Final = select(*_REFERENCE_COLUMNS).where(
+    reference_sets.c.digest == bindparam("content")
+)
 _HAS_REFERENCE: Final = select(reference_sets.c.number).where(
     reference_sets.c.digest == bindparam("content")
 )
@@ -37,22 +46,13 @@ _ADD_REFERENCE: Final = (
     .values({name: bindparam(name) for name in reference_sets.c.keys() if name != "number"})  # noqa: SIM118 - a column collection's keys
     .inline()
 )
-_ROOTS: Final = select(roots.c.certificate).order_by(roots.c.added_at, roots.c.digest)
+_ROOTS: Final = select(roots.c.certificate, roots.c.digest).order_by(roots.c.number)
 _HAS_ROOT: Final = select(roots.c.digest).where(roots.c.digest == bindparam("certificate"))
 _ADD_ROOT: Final = insert(roots).inline()
-_GOVERNANCE: Final = select(
-    select(func.coalesce(func.max(policies.c.epoch), 0)).scalar_subquery(),
-    select(func.coalesce(func.max(reference_sets.c.number), 0)).scalar_subquery(),
-    select(func.count()).select_from(roots).scalar_subquery(),
+_CREDENTIALS: Final = select(credentials.c.digest, credentials.c.label).order_by(
+    credentials.c.created_at, credentials.c.digest
 )
-_CREDENTIALS: Final = select(credentials.c.digest)
 _ADD_CREDENTIAL: Final = insert(credentials).inline()
-
-
-def governance(db: Connection) -> Governance:
-    """Return the numbers of what the operator has decided."""
-    row = db.one(_GOVERNANCE)
-    return Governance(0, 0, 0) if row is None else Governance(*row)
 
 
 def policy(db: Connection) -> StoredPolicy | None:
@@ -61,7 +61,13 @@ def policy(db: Connection) -> StoredPolicy | None:
     return None if row is None else StoredPolicy(*row)
 
 
-def activate_policy(db: Connection, new: StoredPolicy) -> bool:
+def policy_of(db: Connection, epoch: int) -> StoredPolicy | None:
+    """Return the policy of an epoch."""
+    row = db.one(_POLICY_OF, {"of": epoch})
+    return None if row is None else StoredPolicy(*row)
+
+
+def activate_policy(db: Connection, ledger: Appender, new: StoredPolicy, *, author: str) -> bool:
     """Append a policy where its epoch is the next one."""
     current = policy(db)
     if new.epoch != (1 if current is None else current.epoch + 1):
@@ -76,6 +82,19 @@ def activate_policy(db: Connection, new: StoredPolicy) -> bool:
             "activated_at": new.activated_at,
         },
     )
+    ledger.record(
+        "policy.activated",
+        {
+            "epoch": new.epoch,
+            "id": new.id,
+            "digest": new.digest,
+            # The digest is that of its meaning; a file has bytes besides.
+            "document": hashlib.sha256(new.document).digest(),
+        },
+        author=author,
+        now=new.activated_at,
+        subject=new.digest,
+    )
     return True
 
 
@@ -84,7 +103,13 @@ def references(db: Connection) -> tuple[StoredReference, ...]:
     return tuple(StoredReference(*row) for row in db.rows(_REFERENCES))
 
 
-def add_reference(db: Connection, new: StoredReference) -> bool:
+def reference(db: Connection, digest: bytes) -> StoredReference | None:
+    """Return a reference set by its content digest."""
+    row = db.one(_REFERENCE, {"content": digest})
+    return None if row is None else StoredReference(*row)
+
+
+def add_reference(db: Connection, ledger: Appender, new: StoredReference, *, author: str) -> bool:
     """Register a reference set; False where this content is registered."""
     if db.one(_HAS_REFERENCE, {"content": new.digest}) is not None:
         return False
@@ -97,6 +122,17 @@ def add_reference(db: Connection, new: StoredReference) -> bool:
             "registered_at": new.registered_at,
         },
     )
+    ledger.record(
+        "reference.registered",
+        {
+            "name": new.name,
+            "digest": new.digest,
+            "document": hashlib.sha256(new.document).digest(),
+        },
+        author=author,
+        now=new.registered_at,
+        subject=new.digest,
+    )
     return True
 
 
@@ -105,20 +141,54 @@ def roots_of(db: Connection) -> tuple[bytes, ...]:
     return tuple(row[0] for row in db.rows(_ROOTS))
 
 
-def add_root(db: Connection, certificate: bytes, *, now: int) -> bool:
+def root_set(db: Connection, digest: bytes) -> tuple[bytes, ...] | None:
+    """Return the roots that were trusted when their set had this digest.
+
+    Roots are only ever added, so every set that was in force is a beginning of the list.
+    """
+    rows = db.rows(_ROOTS)
+    fingerprints: list[bytes] = []
+    for count in range(len(rows) + 1):
+        if roots_digest(fingerprints) == digest:
+            return tuple(row[0] for row in rows[:count])
+        fingerprints += [row[1] for row in rows[count : count + 1]]
+    return None
+
+
+def roots_digest(fingerprints: Sequence[bytes]) -> bytes:
+    """Return the name of a set of roots, as ``TrustedRoots.digest`` makes it."""
+    return hashlib.sha256(cbor.encode(sorted(fingerprints))).digest()
+
+
+def add_root(
+    db: Connection, ledger: Appender, certificate: bytes, *, now: int, author: str
+) -> bool:
     """Trust a root; False where it is trusted already."""
     digest = hashlib.sha256(certificate).digest()
     if db.one(_HAS_ROOT, {"certificate": digest}) is not None:
         return False
-    db.run(_ADD_ROOT, {"digest": digest, "certificate": certificate, "added_at": now})
+    db.run(
+        _ADD_ROOT,
+        {
+            "number": governance(db).roots + 1,
+            "digest": digest,
+            "certificate": certificate,
+            "added_at": now,
+        },
+    )
+    ledger.record("root.added", {"digest": digest}, author=author, now=now, subject=digest)
     return True
 
 
-def credential_digests(db: Connection) -> tuple[bytes, ...]:
-    """Return the digests of the admin credentials."""
-    return tuple(row[0] for row in db.rows(_CREDENTIALS))
+def credentials_of(db: Connection) -> tuple[StoredCredential, ...]:
+    """Return the admin credentials, the oldest first."""
+    return tuple(StoredCredential(*row) for row in db.rows(_CREDENTIALS))
 
 
-def add_credential(db: Connection, digest: bytes, *, label: str, now: int) -> None:
+def add_credential(
+    db: Connection, ledger: Appender, digest: bytes, *, label: str, now: int, author: str
+) -> None:
     """Keep the digest of an admin credential."""
     db.run(_ADD_CREDENTIAL, {"digest": digest, "label": label, "created_at": now})
+    details: dict[str, GovernanceDetail] = {"label": label, "digest": digest}
+    ledger.record("credential.created", details, author=author, now=now, subject=digest)

@@ -3,11 +3,20 @@
 What each keeps, and what must hold of it:
 
 - ``nodes``: one row per TPM, EK and AK together, so that a quote can never be checked with the AK
-  of another record (attack B9). ``high_water`` outlives refusals, lineages and re-enrolment.
-- Decisions and all that they name by digest are append-only (``APPEND_ONLY``): triggers forbid
-  the rest, whoever opens the file.
+  of another record (attack B9), with what its decisions move: the lineage and ``high_water``, which
+  outlives refusals, lineages and re-enrolment. The row is short because every decision rewrites it;
+  what is long stands in ``enrolment_records``.
+- Decisions, the ledger and all that they name by digest are append-only (``APPEND_ONLY``): triggers
+  forbid the rest, whoever opens the file. Evidence and logs (``PRUNED``) may be deleted where a
+  row of ``prunings`` says that they are too old to keep; nobody may ever alter them.
 - ``challenges``, ``pending_enrolments`` and ``answers`` are short-lived; what has expired is swept.
 - ``blobs`` are content-addressed: a fleet booting one image stores its log once.
+- ``entries``, ``tiles`` and ``checkpoints`` are the ledger. A tile is stored when it is full; the
+  last one of each level is made from what is below it.
+
+Numbers and positions are given by the writer, in order. Each decision costs a page for every index
+on something random, so there are few of these: a node's decisions are found by following
+``previous`` in their records, and only challenges that were asked for are counted.
 
 Times are whole seconds since the epoch. Secrets are stored as SHA-256 of 256 random bits; they
 need no slow hash.
@@ -20,13 +29,13 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
+    text,
 )
 
 METADATA: Final = MetaData(
@@ -40,12 +49,24 @@ METADATA: Final = MetaData(
 
 APPEND_ONLY: Final = (
     "decisions",
-    "evidence",
-    "blobs",
+    "token_signatures",
     "policies",
     "reference_sets",
+    "roots",
     "enrolment_records",
+    "governance",
+    "shards",
+    "entries",
+    "tiles",
+    "checkpoints",
+    "cosignatures",
+    "prunings",
 )
+PRUNED: Final = ("evidence", "blobs")
+
+IMPORTED: Final = "imported"
+"""Name of the setting that marks a database as made of an export: its value is the SHA-256 of that
+file, in hex. It has no nodes, and no verifier opens it."""
 
 settings: Final = Table(
     "settings",
@@ -74,7 +95,8 @@ join_tokens: Final = Table(
 roots: Final = Table(
     "roots",
     METADATA,
-    Column("digest", LargeBinary, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
     Column("certificate", LargeBinary, nullable=False),
     Column("added_at", BigInteger, nullable=False),
 )
@@ -117,9 +139,12 @@ nodes: Final = Table(
     METADATA,
     Column("node", LargeBinary, primary_key=True),
     Column("enrolment", LargeBinary, nullable=False),
-    Column("ek_chain", LargeBinary, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("high_water", LargeBinary, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("prior", LargeBinary),
+    Column("decision", LargeBinary),
+    sqlite_with_rowid=False,
 )
 
 enrolment_records: Final = Table(
@@ -127,27 +152,31 @@ enrolment_records: Final = Table(
     METADATA,
     Column("digest", LargeBinary, primary_key=True),
     Column("document", LargeBinary, nullable=False),
+    Column("ek_chain", LargeBinary, nullable=False),
 )
 
 challenges: Final = Table(
     "challenges",
     METADATA,
-    Column("nonce", LargeBinary, primary_key=True),
-    Column("node", LargeBinary, ForeignKey("nodes.node"), nullable=False),
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("nonce", LargeBinary, nullable=False, unique=True),
+    Column("node", LargeBinary, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("asked", Integer, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
     Column("spent_at", BigInteger),
-    Index(None, "node", "expires_at"),
+    Index(None, "node", sqlite_where=text("asked = 1"), postgresql_where=text("asked = 1")),
 )
 
-lineages: Final = Table(
-    "lineages",
+answers: Final = Table(
+    "answers",
     METADATA,
-    Column("node", LargeBinary, ForeignKey("nodes.node"), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("prior", LargeBinary),
-    Column("decision", LargeBinary),
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("request", LargeBinary, nullable=False, unique=True),
+    Column("node", LargeBinary, nullable=False),
+    Column("granted", Integer, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
 blobs: Final = Table(
@@ -161,30 +190,111 @@ blobs: Final = Table(
 evidence: Final = Table(
     "evidence",
     METADATA,
-    Column("digest", LargeBinary, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
     Column("document", LargeBinary, nullable=False),
 )
+"""Under the number of its decision: a challenge is used once, so evidence is decided on once."""
 
 decisions: Final = Table(
     "decisions",
     METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
     Column("digest", LargeBinary, nullable=False, unique=True),
-    Column("node", LargeBinary, ForeignKey("nodes.node"), nullable=False),
-    Column("evidence", LargeBinary, ForeignKey("evidence.digest"), nullable=False),
+    Column("node", LargeBinary, nullable=False),
+    Column("evidence", LargeBinary, nullable=False),
     Column("granted", Integer, nullable=False),
     Column("decided_at", BigInteger, nullable=False),
-    Column("record", LargeBinary, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("logs", LargeBinary, nullable=False),
     Column("claims", LargeBinary, nullable=False),
-    Index(None, "node", "number"),
+    Column("record", LargeBinary, nullable=False),
+)
+"""``claims`` and ``logs`` are digests of 32 bytes, one after the other. ``root`` is the evidence
+digest that the lineage began with and ``logs`` what its evidence names: what must be kept for it.
+"""
+
+token_signatures: Final = Table(
+    "token_signatures",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("signatures", LargeBinary, nullable=False),
+)
+"""What is needed to give the tokens of a grant back besides record and evidence, as in
+``token.signatures``, under the number of the decision. For one lease these are 102 bytes, where its
+token has more than a thousand; in ``decisions`` they would fill its pages so badly that they took
+three times as much.
+"""
+
+prunings: Final = Table(
+    "prunings",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("before", BigInteger, nullable=False),
+    Column("record", LargeBinary, nullable=False, unique=True),
 )
 
-answers: Final = Table(
-    "answers",
+governance: Final = Table(
+    "governance",
     METADATA,
-    Column("request", LargeBinary, primary_key=True),
-    Column("node", LargeBinary, nullable=False),
-    Column("granted", Integer, nullable=False),
-    Column("answer", LargeBinary, nullable=False),
-    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("subject", LargeBinary, index=True),
+    Column("kind", String, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+)
+"""``subject`` is the digest of what the record is about, where that has one."""
+
+shards: Final = Table(
+    "shards",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False, unique=True),
+    Column("origin", String, nullable=False, unique=True),
+    Column("opened_at", BigInteger, nullable=False),
+)
+
+entries: Final = Table(
+    "entries",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tiles: Final = Table(
+    "tiles",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+checkpoints: Final = Table(
+    "checkpoints",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("protected", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""One for each group of decisions, with what its receipts were signed with."""
+
+cosignatures: Final = Table(
+    "cosignatures",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String, primary_key=True),
+    Column("line", LargeBinary, nullable=False),
 )

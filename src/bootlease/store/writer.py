@@ -1,8 +1,8 @@
 """The one writer: a thread that owns the writing connection and commits in groups.
 
-Jobs that wait together share one transaction and one fsync, each inside a savepoint of its own, so
-that one that fails takes nothing of its neighbours with it. Nobody learns the result of a job
-before the commit that makes it durable has returned.
+Whoever waits when a commit is done goes into the next one: alone under light load, without waiting
+for company, and in a group that grows with the load. A group shares one transaction, one seal and
+one fsync; nobody learns the result of a job before the commit that makes it durable has returned.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from bootlease.ports import StoreBusyError, StoreUnavailableError
+from bootlease.ports import Committed, Sealer, StoreBusyError, StoreUnavailableError
+from bootlease.store.appender import Appender
+from bootlease.store.commits import Prepared
 from bootlease.store.connection import Connection
+from bootlease.store.group import AnyJob, DecisionJob, GroupCommit, Job
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 MAX_WAITING: Final = 1024
 """Jobs that may wait; more is back-pressure, which the HTTP shell answers with 503."""
@@ -26,12 +30,10 @@ MAX_GROUP: Final = 128
 
 
 @dataclass(slots=True)
-class _Job:
-    work: Callable[[Connection], Any]
+class _Waiting:
+    job: AnyJob
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
-    result: Any = None
-    error: BaseException | None = None
 
 
 class Writer:
@@ -39,34 +41,69 @@ class Writer:
 
     Args:
         connect: Opens the connection; called on the writer's thread.
+        sealer: Signs for the ledger.
+        prefix: What the origins of the ledger's shards begin with.
+        after_commit: Called on the writer's thread when everybody has heard of a commit.
         max_waiting: Jobs that may wait before ``submit`` refuses.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], *, max_waiting: int = MAX_WAITING
+        self,
+        connect: Callable[[], Connection],
+        sealer: Sealer,
+        prefix: str,
+        *,
+        after_commit: Callable[[Connection], None] = lambda _: None,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._connect = connect
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._sealer = sealer
+        self._prefix = prefix
+        self._after_commit = after_commit
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._max_waiting = max_waiting
         self._closed = False
+        self._connection: Connection | None = None
+        self._commits: GroupCommit | None = None
         self._thread = threading.Thread(
             target=self._run, name="bootlease-store-writer", daemon=True
         )
         self._thread.start()
 
-    async def submit(self, work: Callable[[Connection], T]) -> T:
+    async def submit(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Run ``work`` in a transaction and return its result once that is durable.
 
         Raises:
             StoreBusyError: Too many jobs wait.
             StoreUnavailableError: The database refused; nothing of this job was stored.
         """
+        result: T = await self._wait(Job(lambda db, _: work(db, *args, **kwargs)))
+        return result
+
+    async def submit_recorded(self, now: int, work: Callable[[Connection, Appender], T]) -> T:
+        """Run work that appends governance records, likewise.
+
+        Args:
+            now: Seconds since the epoch.
+            work: What to do, given the connection and where leaves go.
+        """
+        result: T = await self._wait(Job(work, now))
+        return result
+
+    async def decide(self, decision: Prepared) -> Committed:
+        """Commit a decision, likewise."""
+        result: Committed = await self._wait(DecisionJob(decision))
+        return result
+
+    async def _wait(self, job: AnyJob) -> Any:  # noqa: ANN401 - what the job returns
         self.check()
-        if self._jobs.qsize() >= self._max_waiting:
+        if self._waiting.qsize() >= self._max_waiting:
             raise StoreBusyError("too many writes wait for the store")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(work, future, loop))
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.put(_Waiting(job, future, loop))
         return await future
 
     def check(self) -> None:
@@ -82,114 +119,102 @@ class Writer:
         """Finish the jobs that wait, then close the connection."""
         if not self._closed:
             self._closed = True
-            self._jobs.put(None)
+            self._waiting.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        connection: Connection | None = None
-        group: list[_Job] = []
+        group: list[_Waiting] = []
         open_ = True
         try:
             while open_:
                 group, open_ = self._next_group()
-                try:
-                    connection = connection or self._connect()
-                    _commit_group(connection, group)
-                except (sqlite3.Error, StoreUnavailableError) as exc:
-                    _abandon(connection)
-                    connection = None
-                    _fail(group, exc)
+                self._commit(group)
                 _resolve(group)
                 group = []
+                self._tidy()
         finally:
             # Should this thread end all the same, whoever waits must hear of it, not wait on.
             self._closed = True
-            _abandon(connection)
+            self._abandon()
             group += self._drain()
             _fail(group, RuntimeError("the store's writer has stopped"))
             _resolve(group)
 
-    def _drain(self) -> list[_Job]:
-        left: list[_Job] = []
+    def _commit(self, group: Sequence[_Waiting]) -> None:
+        if not group:
+            return
+        try:
+            if self._connection is None or self._commits is None:
+                self._connection = self._connect()
+                self._commits = GroupCommit(self._connection, self._sealer, self._prefix)
+            self._commits.commit([each.job for each in group])
+        except (sqlite3.Error, StoreUnavailableError) as exc:
+            self._abandon()
+            _fail(group, exc)
+
+    def _tidy(self) -> None:
+        if self._connection is not None:
+            try:
+                self._after_commit(self._connection)
+            except sqlite3.Error:
+                # Nobody waits for this; the next commit finds out what the matter is.
+                self._abandon()
+
+    def _abandon(self) -> None:
+        # After a failed write (full disk, I/O error) the state of the connection is not worth
+        # guessing at: SQLite rolls back what was not committed, and a fresh connection starts
+        # clean, with a ledger whose end is read again.
+        connection, self._connection, self._commits = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+    def _drain(self) -> list[_Waiting]:
+        left: list[_Waiting] = []
         while True:
             try:
-                job = self._jobs.get_nowait()
+                waiting = self._waiting.get_nowait()
             except queue.Empty:
                 return left
-            if job is not None:
-                left.append(job)
+            if waiting is not None:
+                left.append(waiting)
 
-    def _next_group(self) -> tuple[list[_Job], bool]:
-        group: list[_Job] = []
-        job = self._jobs.get()
-        while job is not None:
-            group.append(job)
+    def _next_group(self) -> tuple[list[_Waiting], bool]:
+        group: list[_Waiting] = []
+        waiting = self._waiting.get()
+        while waiting is not None:
+            group.append(waiting)
             if len(group) >= MAX_GROUP:
                 return group, True
             try:
-                job = self._jobs.get_nowait()
+                waiting = self._waiting.get_nowait()
             except queue.Empty:
                 return group, True
         return group, False
 
 
-def _commit_group(connection: Connection, group: list[_Job]) -> None:
-    if not group:
-        return
-    connection.command("BEGIN IMMEDIATE")
-    for job in group:
-        _attempt(connection, job)
-    connection.command("COMMIT")
-
-
-_OF_THE_JOB: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-)
-"""What SQLite says of a statement; the rest (full disk, corrupt file) it says of the database."""
-
-
-def _attempt(connection: Connection, job: _Job) -> None:
-    connection.command("SAVEPOINT job")
-    try:
-        job.result = job.work(connection)
-    except Exception as exc:  # whatever is wrong with one job is no reason to stop for all
-        if isinstance(exc, sqlite3.Error) and not isinstance(exc, _OF_THE_JOB):
-            raise
-        connection.command("ROLLBACK TO job")
-        job.error = exc
-    connection.command("RELEASE job")
-
-
-def _abandon(connection: Connection | None) -> None:
-    # After a failed write (full disk, I/O error) the state of the connection is not worth
-    # guessing at: SQLite rolls back what was not committed, and a fresh connection starts clean.
-    if connection is not None:
-        connection.close()
-
-
-def _fail(group: list[_Job], cause: Exception) -> None:
-    for job in group:
-        job.error = StoreUnavailableError(f"the database refused: {cause}")
-        job.error.__cause__ = cause
-
-
-def _resolve(group: list[_Job]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-    for job in group:
-        by_loop.setdefault(job.loop, []).append(job)
-    for loop, jobs in by_loop.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_deliver, jobs)
-
-
-def _deliver(jobs: list[_Job]) -> None:
-    for job in jobs:
-        if job.future.done():
+def _fail(group: Sequence[_Waiting], cause: Exception) -> None:
+    for waiting in group:
+        if waiting.job.settled:
             continue
-        if job.error is not None:
-            job.future.set_exception(job.error)
+        error = StoreUnavailableError(f"the database refused: {cause}")
+        error.__cause__ = cause
+        waiting.job.error = error
+
+
+def _resolve(group: Sequence[_Waiting]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+    for waiting in group:
+        by_loop.setdefault(waiting.loop, []).append(waiting)
+    for loop, waitings in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_deliver, waitings)
+
+
+def _deliver(group: Sequence[_Waiting]) -> None:
+    for waiting in group:
+        if waiting.future.done():
+            continue
+        if waiting.job.error is not None:
+            waiting.future.set_exception(waiting.job.error)
         else:
-            job.future.set_result(job.result)
+            waiting.future.set_result(waiting.job.result)

@@ -1,4 +1,4 @@
-"""The whole story on simulated TPMs: enrol, prove, renew, use, change, lose.
+"""The whole story on simulated TPMs: enrol, prove, renew, use, change, lose, and be audited.
 
 Everything is real but the silicon: two swtpm processes with EK certificates of a local CA, a
 verifier process with its database, an agent process, a tool server process, HTTP between them.
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bootlease.errors import TransportError
 from bootlease.model import HashAlg
+from bootlease.testing.audited import audit
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import (
     AUDIENCE,
@@ -43,6 +44,8 @@ _BANKS: Final = (HashAlg.SHA256,)
 _LIFE: Final = 6
 _RUN_TIME_PCR: Final = 14
 _PATIENCE: Final = 30.0
+_COPY: Final = "token-copy"
+"""What somebody keeps who was shown the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ def _play(story: Story, folder: Path) -> None:
             scene = _Scene(story, folder, verifier, url.strip(), node)
             _work_and_change(scene)
             _boot_another_command_line(scene)
+    audit(story, folder, folder / "verifier", folder / _COPY, folder / "join.json")
     story.step("Everything is stopped; nothing is left behind")
 
 
@@ -167,6 +171,7 @@ def _work_and_change(scene: _Scene) -> None:
                 story.tell(line)
         _expect(scene, 200)
         last = _Holder.read(scene)
+        shutil.copyfile(scene.token_file, scene.folder / _COPY)
         story.step(f"At run time, something extends PCR {_RUN_TIME_PCR}; the log does not say what")
         scene.node.device.pcr_extend(
             _RUN_TIME_PCR, {HashAlg.SHA256: HashAlg.SHA256.digest(b"something else")}

@@ -32,10 +32,12 @@ from bootlease.evidence import (
 )
 from bootlease.evidence.enrolment import node_id
 from bootlease.evidence.verify import VerifiedLease
+from bootlease.ledger import encode_leaf
 from bootlease.lineage.continuation import Lineage, Prior, continue_lineage, head_after
 from bootlease.model import Finding, HashAlg
 from bootlease.node.bundle import JoinBundle
 from bootlease.ports import Clock
+from bootlease.testing.sealing import SealedLedger, with_receipt
 from bootlease.token import (
     BootClaim,
     ExecutionClaims,
@@ -76,6 +78,7 @@ class ScriptedVerifier:
 
     Attributes:
         bundle: The join bundle of this verifier.
+        ledger: Where its decisions are.
         life: Seconds that leases live.
         pcrs: What challenges ask for.
         before: Called with the name of each call before it is served; may raise, or let time pass.
@@ -97,7 +100,8 @@ class ScriptedVerifier:
         self._clock = clock
         self._signer = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
         keys = KeySet((VerificationKey(self._signer.public),))
-        self.bundle = JoinBundle(ISSUER, keys)
+        self.ledger = SealedLedger.create()
+        self.bundle = JoinBundle(ISSUER, keys, self.ledger.key)
         self._pending: dict[bytes, tuple[bytes, bytes, AttestationKey]] = {}
         self._nodes: dict[bytes, _Node] = {}
         self._challenges: dict[bytes, Challenge] = {}
@@ -200,7 +204,7 @@ class ScriptedVerifier:
         self, node: _Node, challenge: Challenge, verified: VerifiedEvidence, place: Lineage
     ) -> LeaseAnswer:
         now, expires_at = self._clock.now(), challenge.issued_at + self.life
-        leases, digests = [], []
+        leases, digests, leaves = [], [], []
         for asked in verified.leases:
             claims = self._claims(asked, challenge, verified, place)
             if asked.encoding is TokenEncoding.JWT:
@@ -208,6 +212,7 @@ class ScriptedVerifier:
             else:
                 token = sign_cwt(claims, self._signer)
             digests.append(claims.digest)
+            leaves.append(encode_leaf(_DIGEST, claims.digest))
             leases.append(
                 IssuedLease(claims.lease_id, asked.encoding, token, claims.digest, expires_at)
             )
@@ -228,7 +233,7 @@ class ScriptedVerifier:
             sequence=place.sequence,
             life=self.life,
             expires_in=max(0, expires_at - now),
-            leases=tuple(leases),
+            leases=tuple(map(with_receipt, leases, self.ledger.append(leaves))),
             challenge=self._new_challenge(challenge.node),
         )
 

@@ -16,6 +16,8 @@ from bootlease.errors import TransportError
 
 _WIDTH: Final = 96
 _STOP_SECONDS: Final = 10
+_REFUSED: Final = 1
+"""Exit code of a command that refuses."""
 _END_WITH_PARENT: Final = ("setpriv", "--pdeathsig", "TERM", "--")
 """Children must not outlive the demonstration, however it ends."""
 
@@ -63,16 +65,35 @@ def run_command(story: Story, *arguments: str, show: bool = True) -> str:
     """
     if show:
         story.command(arguments)
-    done = subprocess.run(  # noqa: S603 - our own command line
-        [sys.executable, "-m", "bootlease", *arguments],
+    done = _run(arguments)
+    if done.returncode != 0:
+        raise TransportError(f"bootlease {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def run_refused(story: Story, *arguments: str) -> str:
+    """Run a ``bootlease`` that must refuse, and return what it said: its standard error.
+
+    Raises:
+        TransportError: It did not refuse; the demonstration cannot go on.
+    """
+    story.command(arguments)
+    done = _run(arguments)
+    if done.returncode != _REFUSED:
+        raise TransportError(
+            f"bootlease {arguments[0]} did not refuse, but ended with {done.returncode}"
+        )
+    return done.stderr
+
+
+def _run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own command line
+        [*_END_WITH_PARENT, sys.executable, "-m", "bootlease", *arguments],
         capture_output=True,
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    if done.returncode != 0:
-        raise TransportError(f"bootlease {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout
 
 
 class Service:

@@ -6,11 +6,12 @@ Used by the pytest fixture ``verifier``; it runs ``bootlease verifier`` as a use
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,12 +37,14 @@ class VerifierProcess:
         url: Where it listens; also its issuer.
         credential: The admin credential.
         options: Further options of ``verifier serve``.
+        environment: What its process has in its environment beside ours.
     """
 
     folder: Path
     url: str
     credential: str
     options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -67,7 +70,10 @@ class VerifierProcess:
         with log:
             start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [*command, *self.options], stdin=subprocess.DEVNULL, stderr=log
+                [*command, *self.options],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, **self.environment},
             )
         deadline = time.monotonic() + _START_TIME
         while _READY not in (self.folder.parent / "verifier.log").read_bytes()[start:]:
@@ -136,6 +142,8 @@ def verifier_process(
     references: Sequence[bytes] = (),
     options: Sequence[str] = (),
     scheme: str = "http",
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> Iterator[VerifierProcess]:
     """Run a verifier.
 
@@ -146,6 +154,8 @@ def verifier_process(
         references: Reference files.
         options: Further options of ``verifier serve``.
         scheme: Of its URL.
+        environment: What its process has in its environment beside ours.
+        prepare: Called once its folder is made, before it starts.
     """
     (parent / "policy.toml").write_text(policy)
     (parent / "roots.pem").write_bytes(roots)
@@ -156,7 +166,10 @@ def verifier_process(
         arguments += ["--reference", str(file)]
     folder, url = parent / "verifier", f"{scheme}://127.0.0.1:{free_port()}"
     made = run_cli("verifier", "init", "--data", str(folder), "--issuer", url, "--json", *arguments)
-    verifier = VerifierProcess(folder, url, json.loads(made)["admin_credential"], options)
+    credential = json.loads(made)["admin_credential"]
+    verifier = VerifierProcess(folder, url, credential, options, environment or {})
+    if prepare is not None:
+        prepare()
     try:
         verifier.start()
         yield verifier

@@ -6,9 +6,11 @@ The table of their keys and names is in ``claims``.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from typing import Final
 
+from bootlease import cbor
 from bootlease.token import scope
 from bootlease.token.ear import Tier, TrustVector
 from bootlease.token.publickey import PublicKey
@@ -42,10 +44,12 @@ class VerifierID:
 
     developer: str
     build: str
+    encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_text("developer", self.developer)
         require_text("build", self.build)
+        _keep(self, cbor.encode({0: self.developer, 1: self.build}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,13 @@ class BootClaim:
 
     reset_count: int
     restart_count: int
+    encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_number("reset_count", self.reset_count)
         require_number("restart_count", self.restart_count)
+        counters = self.reset_count, self.restart_count
+        _keep(self, cbor.array([*map(cbor.encode_integer, counters)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +98,14 @@ class PolicyClaim:
     id: str
     digest: bytes
     epoch: int
+    encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_text("policy id", self.id)
         require_digest("policy digest", self.digest)
         require_number("policy epoch", self.epoch)
+        digest, epoch = cbor.encode_bytes(self.digest), cbor.encode_integer(self.epoch)
+        _keep(self, cbor.array((cbor.encode(self.id), digest, epoch)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +114,17 @@ class ReferenceClaim:
 
     name: str
     digest: bytes
+    encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_text("reference name", self.name)
         require_digest("reference digest", self.digest)
+        _keep(self, cbor.array((cbor.encode(self.name), cbor.encode_bytes(self.digest))))
+
+
+def _keep(part: VerifierID | BootClaim | PolicyClaim | ReferenceClaim, encoded: bytes) -> None:
+    # All tokens of a fleet share these few objects: each is encoded once, not for every token.
+    object.__setattr__(part, "encoded", encoded)
 
 
 def require_text(name: str, value: object) -> None:
@@ -115,6 +132,20 @@ def require_text(name: str, value: object) -> None:
     # isprintable also refuses lone surrogates, which JSON can smuggle and UTF-8 cannot hold.
     if type(value) is not str or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
         raise ValueError(f"claim {name} is not text of 1 to {MAX_TEXT} printable characters")
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _check_texts(
+    issuer: str, audience: str, names: tuple[str, ...], policies: tuple[str, ...]
+) -> None:
+    # Many tokens share them: what was found right once is not looked at again.
+    require_text("iss", issuer)
+    require_text("aud", audience)
+    scope.check(names)
+    if not 0 < len(policies) <= MAX_POLICY_IDS:
+        raise ValueError(f"there are not 1 to {MAX_POLICY_IDS} appraisal policy ids")
+    for policy in policies:
+        require_text("ear_appraisal_policy_ids", policy)
 
 
 def require_digest(name: str, value: object) -> None:
@@ -180,21 +211,18 @@ class ClaimValues:
     decision: bytes
 
     def __post_init__(self) -> None:
-        require_text("iss", self.issuer)
         require_text("sub", self.subject)
-        require_text("aud", self.audience)
+        try:
+            _check_texts(self.issuer, self.audience, self.scope, self.appraisal_policies)
+        except TypeError as exc:
+            raise ValueError("a claim of text is none") from exc
         require_number("iat", self.issued_at)
         require_number("nbf", self.not_before)
         require_number("exp", self.expires_at)
         if type(self.lease_id) is not bytes or len(self.lease_id) != 16:  # noqa: PLR2004 - 128 bits
             raise ValueError("the lease id is not 16 bytes")
-        scope.check(self.scope)
         if self.status < self.vector.tier():
             raise ValueError("ear_status is better than the trustworthiness vector")
-        if not 0 < len(self.appraisal_policies) <= MAX_POLICY_IDS:
-            raise ValueError(f"there are not 1 to {MAX_POLICY_IDS} appraisal policy ids")
-        for policy in self.appraisal_policies:
-            require_text("ear_appraisal_policy_ids", policy)
         if type(self.nonce) is not bytes or not 8 <= len(self.nonce) <= 64:  # noqa: PLR2004 - RFC 9711 §4.1
             raise ValueError("eat_nonce is not 8 to 64 bytes")
         require_digest("evidence", self.evidence)

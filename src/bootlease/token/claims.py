@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from bootlease.errors import MalformedError
+from bootlease.frozen import quick_init
 from bootlease.token import base64url, scope
 from bootlease.token.claimparts import (
     PROTECTIONS,
@@ -63,8 +64,9 @@ _LINEAGE, _BOOT, _POLICY, _REFERENCE = -66001, -66002, -66003, -66004
 _EVIDENCE, _DECISION, _PROTECTION = -66005, -66006, -66007
 
 
-# Parts that every token of a fleet shares are made and checked once. ``typed``: True is not 1.
+# Parts that the tokens of a fleet or boot share are made once. ``typed``: True is not 1.
 _verifier_id = functools.lru_cache(maxsize=64, typed=True)(VerifierID)
+_boot_claim = functools.lru_cache(maxsize=1024, typed=True)(BootClaim)
 _policy_claim = functools.lru_cache(maxsize=64, typed=True)(PolicyClaim)
 _reference_claim = functools.lru_cache(maxsize=256, typed=True)(ReferenceClaim)
 
@@ -103,6 +105,7 @@ def _named(table: Mapping[str, _Named], value: object) -> _Named:
     return table[value]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionClaims(ClaimValues):
     """Everything a token says; valid by construction, unverified until a verify function says so.
@@ -191,7 +194,7 @@ class ExecutionClaims(ClaimValues):
                 appraisal_policies=tuple(_array(node[1003])),
                 verifier=_verifier_id(verifier[0], verifier[1]),
                 lineage=LineageClaim(*_array(claims[_LINEAGE])),
-                boot=BootClaim(*_array(claims[_BOOT])),
+                boot=_boot_claim(*_array(claims[_BOOT])),
                 policy=_policy_claim(*_array(claims[_POLICY])),
                 reference=_reference_claim(*_array(claims[_REFERENCE])),
                 evidence=claims[_EVIDENCE],
@@ -284,7 +287,7 @@ class ExecutionClaims(ClaimValues):
                 appraisal_policies=tuple(_array(node["ear_appraisal_policy_ids"])),
                 verifier=_verifier_id(verifier["developer"], verifier["build"]),
                 lineage=LineageClaim(data(lineage["root"]), lineage["seq"], prev),
-                boot=BootClaim(boot["reset_count"], boot["restart_count"]),
+                boot=_boot_claim(boot["reset_count"], boot["restart_count"]),
                 policy=_policy_claim(policy["id"], data(policy["digest"]), policy["epoch"]),
                 reference=_reference_claim(reference["name"], data(reference["digest"])),
                 evidence=data(claims["bootlease_evidence"]),

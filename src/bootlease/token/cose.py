@@ -18,7 +18,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bootlease import cbor
 from bootlease.errors import MalformedError
@@ -39,6 +39,7 @@ _NO_AAD: Final = b"\x40"
 _PLAIN_MINIMUM: Final = 4 + 24 + 4 + 256 + 66
 _PLAIN_START: Final = b"\xd2\x84\x58"
 _PLAIN_MIDDLE: Final = b"\xa0\x59"
+_RECEIPT_MIDDLE: Final = b"\xa1\x19\x01\x8a\x81\x59"
 _PLAIN_END: Final = b"\x58\x40"
 _NO_PARAMETERS: Final[Mapping[int | str, Any]] = MappingProxyType({})
 
@@ -103,36 +104,43 @@ def parse_sign1(data: bytes, *, max_bytes: int) -> Sign1:
 
 
 def _parse_plain(data: bytes, max_bytes: int) -> Sign1 | None:
-    """Parse the one layout that nearly all tokens have, or return None.
+    """Parse the layouts that nearly all tokens have, or return None.
 
-    Tag 18, protected header of 24 to 255 bytes, no unprotected header, payload of 256 to 65,535
-    bytes, signature of 64 bytes: in deterministic encoding these heads have no other form.
-    Measured 1.3 us against 4.1 us for the general decoder.
+    Tag 18, protected header of 24 to 255 bytes, no unprotected header or one receipt (394) of 256
+    to 65,535 bytes in it, payload of 256 to 65,535 bytes, signature of 64 bytes: in deterministic
+    encoding these heads have no other form. Measured 1.3 us against 4.1 us for the general decoder.
     """
     if data[:3] != _PLAIN_START or not _PLAIN_MINIMUM <= len(data) <= max_bytes:
         return None
-    protected_end = 4 + data[3]
-    payload_end = protected_end + 4 + int.from_bytes(data[protected_end + 2 : protected_end + 4])
+    protected_end = middle = 4 + data[3]
+    unprotected = _NO_PARAMETERS
+    if data[middle : middle + 6] == _RECEIPT_MIDDLE:
+        middle += 8
+        size = int.from_bytes(data[middle - 2 : middle])
+        if size < 256:  # noqa: PLR2004 - a shorter one has another head
+            return None
+        unprotected = {394: [data[middle : middle + size]]}
+        payload_start = middle + size + 3
+        if data[payload_start - 3 : payload_start - 2] != _PLAIN_MIDDLE[1:]:
+            return None
+    elif data[middle : middle + 2] == _PLAIN_MIDDLE:
+        payload_start = middle + 4
+    else:
+        return None
+    payload_end = payload_start + int.from_bytes(data[payload_start - 2 : payload_start])
     if (
-        data[protected_end : protected_end + 2] != _PLAIN_MIDDLE
-        or data[payload_end : payload_end + 2] != _PLAIN_END
+        data[payload_end : payload_end + 2] != _PLAIN_END
         or len(data) != payload_end + 66
         or protected_end < 4 + 24
-        or payload_end - protected_end < 4 + 256
+        or payload_end - payload_start < 256  # noqa: PLR2004 - as above
     ):
         return None
     return Sign1(
         data[4:protected_end],
-        _NO_PARAMETERS,
-        data[protected_end + 4 : payload_end],
+        unprotected,
+        data[payload_start:payload_end],
         data[payload_end + 2 :],
     )
-
-
-def _plain(protected: bytes, payload: bytes, signature: bytes) -> bytes:
-    """Return the array of a COSE_Sign1 that has no unprotected header."""
-    encode = cbor.encode_bytes
-    return b"".join((b"\x84", encode(protected), b"\xa0", encode(payload), encode(signature)))
 
 
 def parse_protected(data: bytes) -> ProtectedHeader:
@@ -152,9 +160,23 @@ def parse_protected(data: bytes) -> ProtectedHeader:
     return ProtectedHeader(algorithm, key_id, typ)
 
 
+class _Heads(NamedTuple):
+    """What stands before the payload, or before the unprotected header, for one signer.
+
+    Attributes:
+        signed: In the Sig_structure.
+        message: In the message.
+    """
+
+    signed: bytes
+    message: bytes
+
+
 @functools.lru_cache(maxsize=64)
-def _protected(algorithm: Algorithm, key_id: str, typ: str) -> bytes:
-    return cbor.encode({ALG: algorithm.cose_id, KID: base64url.decode(key_id), TYP: typ})
+def _heads(algorithm: Algorithm, key_id: str, typ: str) -> _Heads:
+    parameters = {ALG: algorithm.cose_id, KID: base64url.decode(key_id), TYP: typ}
+    protected = cbor.encode_bytes(cbor.encode(parameters))
+    return _Heads(_CONTEXT + protected + _NO_AAD, _SIGN1_TAG + b"\x84" + protected)
 
 
 def sign1(
@@ -172,8 +194,16 @@ def sign1(
         typ: What kind of object this is (RFC 9596).
         unprotected: Parameters outside the signature.
     """
-    protected = _protected(signer.algorithm, signer.key_id, typ)
-    signature = signer.sign(to_be_signed(protected, payload))
-    if not unprotected:
-        return _SIGN1_TAG + _plain(protected, payload, signature)
-    return _SIGN1_TAG + cbor.encode([protected, unprotected, payload, signature])
+    heads = _heads(signer.algorithm, signer.key_id, typ)
+    body = cbor.encode_bytes(payload)
+    signature = signer.sign(heads.signed + body)
+    outside = b"\xa0" if not unprotected else cbor.encode(unprotected)
+    return b"".join((heads.message, outside, body, cbor.encode_bytes(signature)))
+
+
+def join_sign1(
+    payload: bytes, signature: bytes, *, algorithm: Algorithm, key_id: str, typ: str
+) -> bytes:
+    """Return the message that ``sign1`` made, given the signature; see there."""
+    head = _heads(algorithm, key_id, typ).message
+    return b"".join((head, b"\xa0", cbor.encode_bytes(payload), cbor.encode_bytes(signature)))

@@ -14,9 +14,9 @@ from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.token import base64url
 from bootlease.token.claims import ExecutionClaims
-from bootlease.token.cose import Sign1, parse_protected, parse_sign1, sign1
+from bootlease.token.cose import Sign1, join_sign1, parse_protected, parse_sign1, sign1
 from bootlease.token.ear import EAR_PROFILE
-from bootlease.token.keys import KeySet, Signer, VerificationKey
+from bootlease.token.keys import Algorithm, KeySet, Signer, VerificationKey
 from bootlease.token.shape import has_cwt_shape
 from bootlease.token.verified import (
     CWT_TYP,
@@ -47,6 +47,13 @@ def sign_cwt(
         unprotected: Header parameters outside the signature, such as receipts (394).
     """
     return sign1(claims.encoded(), signer, typ=CWT_TYP, unprotected=unprotected)
+
+
+def join_cwt(
+    claims: ExecutionClaims, signature: bytes, *, algorithm: Algorithm, key_id: str
+) -> bytes:
+    """Return the CWT that ``sign_cwt`` made of ``claims``, given its signature, unverified."""
+    return join_sign1(claims.encoded(), signature, algorithm=algorithm, key_id=key_id, typ=CWT_TYP)
 
 
 def parse_cwt(token: bytes) -> tuple[Sign1, ExecutionClaims]:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
+
+from bootlease import cbor
 
 EAR_PROFILE: Final = "tag:ietf.org,2026:rats/ear#04"
 NODE_PROFILE: Final = "tag:bootlease.dev,2026:node#1"
@@ -64,6 +66,7 @@ class TrustVector:
     """An AR4SI trustworthiness vector; ``None`` is a claim that is not made.
 
     What a value means depends on the claim (AR4SI §2.3.4); the words are in ``MEANINGS``.
+    ``encoded`` is the deterministic CBOR of ``to_cwt()``.
     """
 
     instance_identity: int | None = None
@@ -74,16 +77,22 @@ class TrustVector:
     runtime_opaque: int | None = None
     storage_opaque: int | None = None
     sourced_data: int | None = None
+    encoded: bytes = field(init=False, repr=False, compare=False)
+    _tier: Tier = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not -128 <= value <= 127):  # noqa: PLR2004 - int8
                 raise ValueError(f"trustworthiness claim {name} is not an int8")
+        claims = self.to_cwt()
+        worst = max(map(tier_of, claims.values()), default=Tier.NONE)
+        object.__setattr__(self, "encoded", cbor.encode(claims))
+        object.__setattr__(self, "_tier", worst)
 
     def tier(self) -> Tier:
         """Return the worst tier of any claim made; ``NONE`` when none is."""
-        return _worst(self)
+        return self._tier
 
     def to_cwt(self) -> dict[int, int]:
         """Return the vector as CBOR has it, keyed by claim number."""
@@ -118,16 +127,11 @@ class TrustVector:
         return _checked(tuple((_NUMBERS.get(name), value) for name, value in claims.items()))
 
 
-_FIELDS: Final = tuple(field.name for field in fields(TrustVector))
+_FIELDS: Final = tuple(each.name for each in fields(TrustVector) if each.init)
 LABELS: Final = tuple(name.replace("_", "-") for name in _FIELDS)
 """Claim names as JSON spells them, by claim number."""
 
 _NUMBERS: Final = {label: number for number, label in enumerate(LABELS)}
-
-
-@functools.lru_cache(maxsize=256)
-def _worst(vector: TrustVector) -> Tier:
-    return max((tier_of(value) for value in vector.to_cwt().values()), default=Tier.NONE)
 
 
 def _checked(items: tuple[tuple[Any, Any], ...]) -> TrustVector:

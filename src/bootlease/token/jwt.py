@@ -16,6 +16,7 @@ from bootlease.token.ear import EAR_PROFILE
 from bootlease.token.jws import (
     encode_header,
     header_text,
+    join_compact,
     parse_header,
     parse_payload,
     sign_compact,
@@ -46,6 +47,14 @@ def sign_jwt(claims: ExecutionClaims, signer: Signer) -> str:
     """Sign ``claims`` as a JWT with the verifier's token key."""
     header = _header(signer.algorithm, signer.key_id)
     return sign_compact(header, strictjson.serialise(claims.to_jwt()), signer)
+
+
+def join_jwt(
+    claims: ExecutionClaims, signature: bytes, *, algorithm: Algorithm, key_id: str
+) -> str:
+    """Return the JWT that ``sign_jwt`` made of ``claims``, given its signature, unverified."""
+    payload = strictjson.serialise(claims.to_jwt())
+    return join_compact(_header(algorithm, key_id), payload, signature)
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ the thumbprint is refused, so no key set can make one key answer to another's na
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -19,13 +20,9 @@ from typing import Any, Final, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import (
-    decode_dss_signature,
-    encode_dss_signature,
-)
 from joserfc.jwk import Key
 
-from bootlease import cbor
+from bootlease import cbor, ecdsa
 from bootlease.errors import MalformedError, VerificationError
 from bootlease.model import Finding
 from bootlease.token import base64url, strictjson
@@ -48,6 +45,9 @@ class Algorithm(enum.Enum):
     ED25519 = "EdDSA"
     RS256 = "RS256"
     PS256 = "PS256"
+
+    # A member is one of a kind; enum's own hash, by name, would cost every signature a call.
+    __hash__ = object.__hash__
 
     @property
     def cose_id(self) -> int:
@@ -82,8 +82,8 @@ TOKEN_ALGORITHMS: Final = (Algorithm.ES256, Algorithm.ES384, Algorithm.ED25519)
 """What a verifier may sign tokens with; RSA is for confirmation keys that live in a TPM."""
 
 _ECDSA: Final = {
-    Algorithm.ES256: (ec.ECDSA(hashes.SHA256()), 32),
-    Algorithm.ES384: (ec.ECDSA(hashes.SHA384()), 48),
+    Algorithm.ES256: (hashlib.sha256, ecdsa.SHA256, 32),
+    Algorithm.ES384: (hashlib.sha384, ecdsa.SHA384, 48),
 }
 _SHA256: Final = hashes.SHA256()
 _PKCS1: Final = padding.PKCS1v15()
@@ -108,21 +108,21 @@ def signature_check(key: CryptographyPublicKey, algorithm: Algorithm) -> Signatu
         ValueError: The algorithm is not the key's, or is not one of COSE tokens.
     """
     if isinstance(key, ec.EllipticCurvePublicKey) and algorithm in _ECDSA:
-        return _ecdsa_check(key, *_ECDSA[algorithm])
+        return _ecdsa_check(key, algorithm)
     if isinstance(key, ed25519.Ed25519PublicKey) and algorithm is Algorithm.ED25519:
         return _ed25519_check(key)
     raise ValueError(f"{algorithm.value} is not an algorithm of this key")
 
 
-def _ecdsa_check(key: ec.EllipticCurvePublicKey, scheme: ec.ECDSA, half: int) -> SignatureCheck:
-    verify, to_int, size = key.verify, int.from_bytes, 2 * half
+def _ecdsa_check(key: ec.EllipticCurvePublicKey, algorithm: Algorithm) -> SignatureCheck:
+    hasher, scheme, half = _ECDSA[algorithm]
+    verify, der, size = key.verify, ecdsa.der, 2 * half
 
     def check(signature: bytes, data: bytes) -> bool:
         if len(signature) != size:
             return False
-        r, s = to_int(signature[:half], "big"), to_int(signature[half:], "big")
         try:
-            verify(encode_dss_signature(r, s), data, scheme)
+            verify(der(signature[:half], signature[half:]), hasher(data).digest(), scheme)
         except InvalidSignature:
             return False
         return True
@@ -166,7 +166,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPri
 class PrivateKeySigner:
     """Signs with a private key held in this process."""
 
-    __slots__ = ("_key", "algorithm", "key_id", "public")
+    __slots__ = ("_sign", "algorithm", "key_id", "public")
 
     def __init__(self, key: PrivateKey) -> None:
         """Wrap ``key``.
@@ -174,21 +174,30 @@ class PrivateKeySigner:
         Raises:
             ValueError: The key's type, curve or size is not accepted.
         """
-        self._key = key
         self.public = PublicKey.from_cryptography(key.public_key())
         self.algorithm = algorithms_of(self.public.kind)[0]
         self.key_id = base64url.encode(self.public.thumbprint())
+        self._sign: Final = _signing(key, self.algorithm)
 
     def sign(self, data: bytes) -> bytes:
         """Sign ``data``; see ``Signer``."""
-        key = self._key
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            scheme, size = _ECDSA[self.algorithm]
-            r, s = decode_dss_signature(key.sign(data, scheme))
-            return r.to_bytes(size, "big") + s.to_bytes(size, "big")
-        if isinstance(key, ed25519.Ed25519PrivateKey):
-            return key.sign(data)
-        return key.sign(data, _PKCS1, _SHA256)
+        return self._sign(data)
+
+
+def _signing(key: PrivateKey, algorithm: Algorithm) -> Callable[[bytes], bytes]:
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return _ecdsa_signing(key, algorithm)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign
+    return lambda data: key.sign(data, _PKCS1, _SHA256)
+
+
+def _ecdsa_signing(
+    key: ec.EllipticCurvePrivateKey, algorithm: Algorithm
+) -> Callable[[bytes], bytes]:
+    hasher, scheme, size = _ECDSA[algorithm]
+    sign, fixed = key.sign, ecdsa.fixed
+    return lambda data: fixed(sign(hasher(data).digest(), scheme), size)
 
 
 @dataclass(frozen=True, slots=True)

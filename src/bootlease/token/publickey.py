@@ -14,7 +14,7 @@ import enum
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -65,6 +65,11 @@ class PublicKey:
 
     kind: KeyKind
     parameters: tuple[bytes, ...]
+    _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        # Byte strings keep their hash, and one set of parameters is of one kind in practice.
+        return hash(self.parameters)
 
     def __post_init__(self) -> None:
         for parameter in self.parameters:
@@ -178,6 +183,18 @@ class PublicKey:
             -3: self.parameters[1],
         }
 
+    def encoded(self) -> bytes:
+        """Return the deterministic CBOR of ``cose()``, made once."""
+        encoded = self._encoded
+        if encoded is None:
+            if self.kind is KeyKind.P256:  # nearly every key: written out
+                x, y = self.parameters
+                encoded = b"\xa4\x01\x02\x20\x01\x21\x58\x20" + x + b"\x22\x58\x20" + y
+            else:
+                encoded = cbor.encode(self.cose())
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
+
     def thumbprint(self) -> bytes:
         """Return the SHA-256 JWK thumbprint (RFC 7638): the key's identity everywhere here."""
         members = ",".join(f'"{name}":"{value}"' for name, value in self.jwk().items())
@@ -185,7 +202,7 @@ class PublicKey:
 
     def cose_thumbprint(self) -> bytes:
         """Return the SHA-256 COSE Key thumbprint (RFC 9679)."""
-        return hashlib.sha256(cbor.encode(self.cose())).digest()
+        return hashlib.sha256(self.encoded()).digest()
 
     def load(self) -> CryptographyPublicKey:
         """Return the key as an object of the ``cryptography`` package.

@@ -12,14 +12,16 @@ SHA-1 with any of them.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from bootlease import ecdsa
 from bootlease.errors import VerificationError
 from bootlease.model import Finding, HashAlg
 from bootlease.tpm.algorithms import TPMAlg, TPMECCCurve, algorithm_name, hash_name
@@ -49,8 +51,16 @@ _ORDERS: Final[dict[str, int]] = {
     ),
 }
 _ECDSA: Final[dict[int, ec.ECDSA]] = {
-    alg: ec.ECDSA(digest) for alg, digest in SIGNATURE_HASHES.items()
+    HashAlg.SHA256: ecdsa.SHA256,
+    HashAlg.SHA384: ecdsa.SHA384,
+    HashAlg.SHA512: ecdsa.SHA512,
 }
+HASHERS: Final = {
+    HashAlg.SHA256: hashlib.sha256,
+    HashAlg.SHA384: hashlib.sha384,
+    HashAlg.SHA512: hashlib.sha512,
+}
+"""What computes each of ``SIGNATURE_HASHES``."""
 # A TPM salts with the digest's length or with all the room there is (part 1 §B.7).
 _PSS: Final[dict[int, padding.PSS]] = {
     alg: padding.PSS(padding.MGF1(digest), padding.PSS.AUTO)
@@ -123,11 +133,13 @@ class VerificationKey:
         key: The loaded key.
         scheme: RSASSA, RSAPSS or ECDSA.
         hash_alg: The scheme's hash.
+        hasher: What computes it.
     """
 
     key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
     scheme: TPMAlg
     hash_alg: HashAlg
+    hasher: Callable[[bytes], hashlib._Hash] = field(init=False, repr=False, compare=False)
     _order: int = field(init=False, repr=False, compare=False)
     _ecdsa: ec.ECDSA = field(init=False, repr=False, compare=False)
 
@@ -145,6 +157,7 @@ class VerificationKey:
         object.__setattr__(self, "_order", order)
         # Looked up once: hashing an enum member costs more than the bounds of a whole quote.
         object.__setattr__(self, "_ecdsa", _ECDSA[self.hash_alg])
+        object.__setattr__(self, "hasher", HASHERS[self.hash_alg])
 
     def check(self, signature: TPMTSignature, message: bytes, subject: str) -> tuple[Finding, ...]:
         """Return what is wrong with a signature; nothing if it is this key's over ``message``.
@@ -188,7 +201,8 @@ class VerificationKey:
                 ),
             )
         key = cast("ec.EllipticCurvePublicKey", self.key)
-        key.verify(encode_dss_signature(r, s), message, self._ecdsa)
+        digest = self.hasher(message).digest()
+        key.verify(ecdsa.der(body.r, body.s), digest, self._ecdsa)
         return ()
 
     def _verify_rsa(self, body: TPMSSignatureRSA, message: bytes) -> None:

@@ -20,15 +20,17 @@ name, so that one key's other statements cannot pass for these (A26).
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bootlease.errors import VerificationError
-from bootlease.model import PCR_COUNT, ClockInfo, Finding, HashAlg, PCRValues
+from bootlease.frozen import quick_init
+from bootlease.model import PCR_COUNT, ClockInfo, Finding, FixedPCRValues, HashAlg, PCRValues
 from bootlease.tpm.algorithms import TPM_GENERATED, TPMST, attest_name, hash_name
-from bootlease.tpm.attest import PCRSelection, read_certify_info, read_header, read_quote_info
+from bootlease.tpm.attest import PCRSelection, read_certify_info, read_header, read_quote
+from bootlease.tpm.schemes import HASHERS
 from bootlease.tpm.signature import parse_signature
 from bootlease.tpm.wire import Reader
 
@@ -43,13 +45,9 @@ _CERTIFY: Final = int(TPMST.ATTEST_CERTIFY)
 _MIN_SIZE_OF_SELECT: Final = 3
 """PCR_SELECT_MIN of a PC client TPM: it refuses, so never signs, less (A20)."""
 _LAST_PCR: Final = PCR_COUNT - 1
-_HASHERS: Final = {
-    HashAlg.SHA256: hashlib.sha256,
-    HashAlg.SHA384: hashlib.sha384,
-    HashAlg.SHA512: hashlib.sha512,
-}
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class VerifiedQuote:
     """What a TPM said of its PCRs, in answer to one challenge.
@@ -128,49 +126,38 @@ def verify_quote(
         VerificationError: Some check failed; all that could be checked are told.
     """
     # 1. structure
-    reader = Reader(attest)
-    magic, kind, signer, extra_data, clock, firmware = read_header(reader)
-    well_typed = magic == TPM_GENERATED and kind == _QUOTE
-    info = read_quote_info(reader) if well_typed else None
+    magic, kind, signer, extra_data, clock, firmware, selections, pcr_digest = read_quote(attest)
     parsed_signature = parse_signature(signature)
     # 2. signature
     verification = key.verification
     found = list(verification.check(parsed_signature, attest, "quote"))
     # 3. magic and type
-    if not well_typed:
+    if selections is None:
         found.append(_kind_finding(magic, kind, _QUOTE, "quote"))
     # 4. qualifying data
     if not hmac.compare_digest(extra_data, qualifying_data):
         found.append(_nonce_finding(qualifying_data, extra_data, "quote"))
-    if info is None:
+    if selections is None:
         raise VerificationError(*found)
-    # 5. selection
-    selections = info.selections
-    found += _selection_findings(selections)
-    # 6. values
-    quoted: dict[HashAlg, Mapping[int, bytes]] = {}
-    values: list[bytes] = []
-    missing = False
-    for selection in selections:
-        problems = _take_values(selection, pcrs, quoted, values)
-        if problems:
-            missing = True
-            found += problems
+    # 5. selection and 6. values
+    covered = _cover(selections, pcrs, verification.hash_alg)
+    found += covered.findings
     # 7. pcrDigest
-    if not missing:
-        digest = _HASHERS[verification.hash_alg](b"".join(values)).digest()
-        if not hmac.compare_digest(digest, info.pcr_digest):
-            found.append(
-                Finding(
-                    "quote.pcr-digest.mismatch",
-                    "The PCR values are not those that the TPM quoted.",
-                    expected=info.pcr_digest.hex(),
-                    seen=digest.hex(),
-                )
+    digest = covered.digest
+    if digest is not None and not hmac.compare_digest(digest, pcr_digest):
+        found.append(
+            Finding(
+                "quote.pcr-digest.mismatch",
+                "The PCR values are not those that the TPM quoted.",
+                expected=pcr_digest.hex(),
+                seen=digest.hex(),
             )
+        )
     if found:
         raise VerificationError(*found)
-    return VerifiedQuote(clock, firmware, signer, extra_data, selections, quoted, info.pcr_digest)
+    return VerifiedQuote(
+        clock, firmware, signer, extra_data, selections, covered.quoted, pcr_digest
+    )
 
 
 def verify_certification(
@@ -253,6 +240,51 @@ def _nonce_finding(wanted: bytes, seen: bytes, subject: str) -> Finding:
         expected=wanted.hex(),
         seen=seen.hex(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Covered:
+    """What a selection takes out of the values that came along.
+
+    Attributes:
+        findings: What is wrong with selection and values.
+        quoted: The values that the selection names.
+        digest: Over them in their order; ``None`` where one is missing or has another size.
+    """
+
+    findings: tuple[Finding, ...]
+    quoted: Mapping[HashAlg, Mapping[int, bytes]]
+    digest: bytes | None
+
+
+def _cover(selections: tuple[PCRSelection, ...], pcrs: PCRValues, hash_alg: HashAlg) -> _Covered:
+    # A node's renewals present the same values: what follows from these alone is kept.
+    if type(pcrs) is FixedPCRValues:
+        return _cover_fixed(selections, pcrs, hash_alg)
+    return _cover_any(selections, pcrs, hash_alg)
+
+
+def _cover_any(
+    selections: tuple[PCRSelection, ...], pcrs: PCRValues, hash_alg: HashAlg
+) -> _Covered:
+    found = _selection_findings(selections)
+    quoted: dict[HashAlg, Mapping[int, bytes]] = {}
+    values: list[bytes] = []
+    digest: bytes | None = None
+    problems = []
+    for selection in selections:
+        problems += _take_values(selection, pcrs, quoted, values)
+    if not problems:
+        digest = HASHERS[hash_alg](b"".join(values)).digest()
+    return _Covered((*found, *problems), quoted, digest)
+
+
+@functools.lru_cache(maxsize=4096)
+def _cover_fixed(
+    selections: tuple[PCRSelection, ...], pcrs: FixedPCRValues, hash_alg: HashAlg
+) -> _Covered:
+    covered = _cover_any(selections, pcrs, hash_alg)
+    return _Covered(covered.findings, FixedPCRValues(covered.quoted), covered.digest)
 
 
 def _selection_findings(selections: tuple[PCRSelection, ...]) -> list[Finding]:

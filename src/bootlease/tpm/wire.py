@@ -59,12 +59,6 @@ class Reader:
         self.offset = offset + layout.size
         return values
 
-    def peek(self, layout: struct.Struct) -> tuple[Any, ...] | None:
-        """Return what ``layout`` describes without reading it; ``None`` where less is left."""
-        if self._size - self.offset < layout.size:
-            return None
-        return layout.unpack_from(self._data, self.offset)
-
     def take(self, size: int) -> bytes:
         """Read exactly ``size`` bytes."""
         start = self.offset

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Iterable
 from typing import Final
 
+from bootlease.ports import StoredCredential
+
 ADMIN_PREFIX: Final = "bladm_"
 JOIN_PREFIX: Final = "bljoin_"
 _BYTES: Final = 32
@@ -40,9 +42,10 @@ def bearer_digest(header: str | None) -> bytes | None:
     return hashlib.sha256(credential.encode(errors="replace")).digest()
 
 
-def is_known(digest: bytes, known: Iterable[bytes]) -> bool:
-    """Tell whether ``digest`` is among ``known``, in a time that does not depend on which."""
-    found = False
+def credential_of(digest: bytes, known: Iterable[StoredCredential]) -> StoredCredential | None:
+    """Return the credential of this digest, in a time that does not depend on which it is."""
+    found: StoredCredential | None = None
     for each in known:
-        found |= hmac.compare_digest(digest, each)
+        if hmac.compare_digest(digest, each.digest):
+            found = each
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -16,7 +17,7 @@ from bootlease.token import strictjson
 from bootlease.verifier.access import (
     JOIN_PREFIX,
     bearer_digest,
-    is_known,
+    credential_of,
     new_secret,
     secret_digest,
 )
@@ -24,6 +25,7 @@ from bootlease.verifier.bundle import bundle_members
 from bootlease.verifier.contract import BODY, JSON, PEM, TOML, described, problems, success
 from bootlease.verifier.events import log_event
 from bootlease.verifier.gate import client_of, throttled, with_upload
+from bootlease.verifier.logins import author_of
 from bootlease.verifier.node_routes import identifier
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.service import Service
@@ -45,9 +47,12 @@ async def authenticate(request: Request) -> None:
     # Whoever has the credential is heard, whatever others did from the same address: there is
     # nothing to guess, so the rate only bounds what wrong ones cost and write into the log.
     digest = bearer_digest(request.headers.get("authorization"))
-    if digest is not None and is_known(digest, service.registry.now.credentials):
-        return
     client = client_of(request)
+    known = None if digest is None else credential_of(digest, service.registry.now.credentials)
+    if known is not None:
+        await service.logins.seen(known, client)
+        request.state.author = author_of(known)
+        return
     throttled(service.throttle.logins, (client,), service.clock.now())
     log_event("admin-login-refused", client=client)
     raise ProblemError(
@@ -68,6 +73,11 @@ def _service(request: Request) -> Service:
     return service
 
 
+def _author(request: Request) -> str:
+    author: str = request.state.author
+    return author
+
+
 @router.post(
     "/references",
     status_code=201,
@@ -83,7 +93,10 @@ async def register_reference(request: Request) -> Response:
     """Register a reference set."""
     service = _service(request)
     reference, new = await with_upload(
-        request, JSON, service.limits.admin, service.registry.register_reference
+        request,
+        JSON,
+        service.limits.admin,
+        partial(service.registry.register_reference, author=_author(request)),
     )
     log_event("reference-registered", name=reference.name, digest=reference.digest)
     return _json(_reference(reference), 201 if new else 200)
@@ -154,7 +167,10 @@ async def activate_policy(request: Request) -> Response:
     """Activate a policy file as the next epoch."""
     service = _service(request)
     active = await with_upload(
-        request, TOML, service.limits.admin, service.registry.activate_policy
+        request,
+        TOML,
+        service.limits.admin,
+        partial(service.registry.activate_policy, author=_author(request)),
     )
     log_event("policy-activated", id=active.policy.id, epoch=active.epoch)
     return _json(_policy(active), 201)
@@ -192,7 +208,12 @@ def _policy(active: PolicyEpoch) -> dict[str, Any]:
 async def add_roots(request: Request) -> Response:
     """Trust CA certificates (PEM or DER) to vouch for TPMs."""
     service = _service(request)
-    added = await with_upload(request, PEM, service.limits.admin, service.registry.add_roots)
+    added = await with_upload(
+        request,
+        PEM,
+        service.limits.admin,
+        partial(service.registry.add_roots, author=_author(request)),
+    )
     for fingerprint in added:
         log_event("root-added", root=fingerprint)
     return _json({"roots": [fingerprint.hex() for fingerprint in added]}, 201)
@@ -223,7 +244,9 @@ async def make_join_token(request: Request) -> Response:
     seconds = await with_upload(request, JSON, _SMALL_BODY, _join_time)
     token = new_secret(JOIN_PREFIX)
     now = service.clock.now()
-    await service.store.add_join_token(secret_digest(token), now=now, expires_at=now + seconds)
+    await service.store.add_join_token(
+        secret_digest(token), now=now, expires_at=now + seconds, author=_author(request)
+    )
     log_event("join-token-made", expires_at=now + seconds)
     return _json({"join_token": token, "expires_at": now + seconds}, 201)
 
@@ -379,6 +402,7 @@ def _decision(stored: StoredDecision, record: DecisionRecord) -> dict[str, Any]:
         ],
         "claims": [digest.hex() for digest in stored.claims],
         "code_version": record.code_version,
+        "code": record.code.hex(),
     }
 
 
@@ -391,4 +415,4 @@ def _decision(stored: StoredDecision, record: DecisionRecord) -> dict[str, Any]:
 async def show_bundle(request: Request) -> Response:
     """Return what a node must know of this verifier."""
     service = _service(request)
-    return _json(bundle_members(service.issuer.url, service.keys))
+    return _json(bundle_members(service.issuer.url, service.keys, service.ledger_key))

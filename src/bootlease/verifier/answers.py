@@ -1,16 +1,24 @@
 """From an attestation result to everything that is stored and answered. No I/O.
 
 Order matters: the record first, its digest into the claims, the claims' digests into head and
-commit; the caller stores all of it in one transaction before it answers.
+commit; the caller stores all of it in one transaction before it answers. The receipts are made in
+that transaction, so the answer is finished there, by ``DecisionCommit.finish``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from bootlease import __version__
-from bootlease.appraisal import AttestationResult, build_claims, prior_after, record_decision
+from bootlease.appraisal import (
+    AttestationResult,
+    CodeIdentity,
+    build_claims,
+    prior_after,
+    record_decision,
+)
 from bootlease.endorsement import TrustedRoots
 from bootlease.evidence import (
     Challenge,
@@ -20,16 +28,17 @@ from bootlease.evidence import (
     TokenEncoding,
     VerifiedEvidence,
 )
-from bootlease.ledger import DecisionRecord
+from bootlease.ledger import DecisionRecord, Receipt
 from bootlease.lineage import HighWaterMark, head_after
 from bootlease.ports import (
     DecisionCommit,
     EnrolledNode,
     Governance,
-    StoredAnswer,
     StoredLineage,
 )
 from bootlease.token import ExecutionClaims, Signer, VerifierID, sign_cwt, sign_jwt
+from bootlease.token.receipts import attach_receipt
+from bootlease.token.signatures import TokenSignatures
 from bootlease.verifier.problems import (
     ProblemError,
     ProblemKind,
@@ -71,18 +80,22 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Who signs, and under which name.
+    """Who decides and signs, and under which name.
 
     Attributes:
         url: ``iss`` of every token.
         signer: The token key.
+        code: This program.
     """
 
     url: str
     signer: Signer
+    code: CodeIdentity
 
 
-def record_of(case: Case, result: AttestationResult, lease_ids: list[bytes]) -> DecisionRecord:
+def record_of(
+    case: Case, result: AttestationResult, issuer: Issuer, lease_ids: list[bytes]
+) -> DecisionRecord:
     """Return the record of the decision."""
     return record_decision(
         result,
@@ -92,7 +105,8 @@ def record_of(case: Case, result: AttestationResult, lease_ids: list[bytes]) -> 
         enrolment=case.node.enrolment,
         roots=case.roots,
         lease_ids=lease_ids,
-        code_version=__version__,
+        issuer=issuer.url,
+        code=issuer.code,
         previous=case.lineage.decision,
         now=case.now,
     )
@@ -114,7 +128,7 @@ def grant(
         lease_ids: A fresh id of 16 bytes for each lease granted.
         next_challenge: Rides in the answer.
     """
-    record = record_of(case, result, lease_ids)
+    record = record_of(case, result, issuer, lease_ids)
     claims = [
         build_claims(
             result,
@@ -141,19 +155,37 @@ def grant(
         ),
         challenge=next_challenge,
     )
-    commit = _commit(case, result, record, StoredAnswer(granted=True, body=answer.encode()))
     return replace(
-        commit,
+        _commit(case, result, record, _finish(answer)),
         lineage=prior_after(result, head, dict(case.verified.log_digests)),
         claims=digests,
+        signatures=TokenSignatures.under(
+            [each.token for each in answer.leases], issuer.signer
+        ).encode(),
         answer_expires_at=result.expires_at,
         next_challenge=next_challenge,
     )
 
 
-def refuse(case: Case, result: AttestationResult) -> DecisionCommit:
+def _finish(answer: LeaseAnswer) -> Callable[[Sequence[Receipt]], bytes]:
+    def finish(receipts: Sequence[Receipt]) -> bytes:
+        leases = tuple(
+            [_proven(lease, each) for lease, each in zip(answer.leases, receipts, strict=True)]
+        )
+        return replace(answer, leases=leases).encode()
+
+    return finish
+
+
+def _proven(lease: IssuedLease, receipt: Receipt) -> IssuedLease:
+    if lease.encoding is TokenEncoding.CWT:
+        return replace(lease, token=attach_receipt(lease.token, receipt.cose()))
+    return replace(lease, receipt=receipt.tlog_proof())
+
+
+def refuse(case: Case, result: AttestationResult, issuer: Issuer) -> DecisionCommit:
     """Return what a refusal stores: it ends the lineage."""
-    record = record_of(case, result, [])
+    record = record_of(case, result, issuer, [])
     problem = ProblemError(
         ProblemKind.REFUSED,
         "The node's evidence was appraised and refused; its leases are not renewed.",
@@ -161,11 +193,14 @@ def refuse(case: Case, result: AttestationResult) -> DecisionCommit:
         decision=record.digest,
     )
     body = encode_problem(problem_members(problem))
-    return _commit(case, result, record, StoredAnswer(granted=False, body=body))
+    return _commit(case, result, record, lambda _: body)
 
 
 def _commit(
-    case: Case, result: AttestationResult, record: DecisionRecord, answer: StoredAnswer
+    case: Case,
+    result: AttestationResult,
+    record: DecisionRecord,
+    finish: Callable[[Sequence[Receipt]], bytes],
 ) -> DecisionCommit:
     evidence = case.evidence
     return DecisionCommit(
@@ -180,11 +215,13 @@ def _commit(
         digest=record.digest,
         record=record.encoded,
         claims=(),
+        signatures=b"",
         request=case.request,
         evidence=evidence.digest,
         document=case.document,
         logs={evidence.binding.logs[kind]: log for kind, log in evidence.logs.items()},
-        answer=answer,
+        granted=result.accepted,
+        finish=finish,
         answer_expires_at=case.challenge.expires_at,
         next_challenge=None,
         now=case.now,

@@ -22,6 +22,8 @@ from starlette.requests import ClientDisconnect, Request
 from bootlease.verifier.limits import Limits
 from bootlease.verifier.problems import ProblemError, ProblemKind
 
+ALL_HERE: Final = "body_all_here"
+"""Of a request's state: its body came with its head, so that there is nothing to wait for."""
 _MAX_LENGTH_DIGITS: Final = 15
 
 
@@ -136,8 +138,11 @@ class Body:
         if announced_length(request) > at_most:
             raise _too_large(at_most)
         try:
-            async with asyncio.timeout(limits.body_time):
+            if request.scope["state"].get(ALL_HERE):
                 self.data = await self._receive(request, at_most)
+            else:
+                async with asyncio.timeout(limits.body_time):
+                    self.data = await self._receive(request, at_most)
         except TimeoutError as exc:
             raise ProblemError(
                 ProblemKind.TIMEOUT,

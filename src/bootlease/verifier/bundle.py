@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bootlease.errors import MalformedError
+from bootlease.ledger import NoteKey
 from bootlease.token import KeySet
 
 VERSION: Final = 1
@@ -24,18 +25,29 @@ _CERTIFICATE: Final = b" CERTIFICATE-----"
 
 
 def bundle_members(
-    issuer: str, keys: KeySet, *, tls_root: str | None = None, join_token: str | None = None
+    issuer: str,
+    keys: KeySet,
+    ledger_key: NoteKey,
+    *,
+    tls_root: str | None = None,
+    join_token: str | None = None,
 ) -> dict[str, Any]:
     """Return the members of a join bundle.
 
     Args:
         issuer: The verifier's URL.
         keys: The keys that sign its tokens.
+        ledger_key: The key that signs its ledger.
         tls_root: PEM certificates that its TLS certificate ends in, where the machine's own
             roots do not do.
         join_token: Lets a node in, where the policy asks for one.
     """
-    members: dict[str, Any] = {"v": VERSION, "issuer": issuer, "keys": keys.to_jwks()}
+    members: dict[str, Any] = {
+        "v": VERSION,
+        "issuer": issuer,
+        "keys": keys.to_jwks(),
+        "ledger_key": str(ledger_key),
+    }
     if tls_root is not None:
         members["tls_root"] = tls_root
     if join_token is not None:

@@ -2,7 +2,8 @@
 
     verifier.json     {"schema": 1, "issuer": "https://…"}
     verifier.db       the store
-    signing-key.pem   PKCS #8, mode 0600
+    signing-key.pem   signs tokens: P-256, PKCS #8, mode 0600
+    ledger-key.pem    signs checkpoints and receipts: Ed25519, PKCS #8, mode 0600
     lock              held while a verifier serves
 
 Nothing outside this folder is needed to run, and nothing in it may be read by others.
@@ -23,14 +24,17 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from bootlease.errors import MalformedError, TransportError
+from bootlease.ledger import LedgerSigner
 from bootlease.token import PrivateKeySigner, strictjson
+from bootlease.verifier.keys import Keys, ledger_name
 
 SETTINGS: Final = "verifier.json"
 DATABASE: Final = "verifier.db"
 SIGNING_KEY: Final = "signing-key.pem"
+LEDGER_KEY: Final = "ledger-key.pem"
 LOCK: Final = "lock"
 
 _SCHEMA: Final = 1
@@ -110,8 +114,12 @@ def write_settings(folder: Path, settings: Settings) -> None:
     write_private(folder / SETTINGS, text.encode())
 
 
-def read_settings(folder: Path) -> Settings:
+def read_settings(folder: Path, *, restoring: bool = False) -> Settings:
     """Read ``verifier.json``.
+
+    Args:
+        folder: The verifier's folder.
+        restoring: Its database is to be made again, and so must not be there.
 
     Raises:
         MalformedError: The folder has none, or it is damaged or of another version, or the
@@ -135,19 +143,27 @@ def read_settings(folder: Path) -> Settings:
         raise MalformedError(f"{path} is not of schema {_SCHEMA}")
     if type(members["issuer"]) is not str:
         raise MalformedError(f"{path} names no issuer")
-    if not (folder / DATABASE).is_file():
+    if restoring and (folder / DATABASE).exists():
         raise MalformedError(
-            f"{folder} has lost its {DATABASE}: restore it; a new one would forget every node,"
-            " counter and decision"
+            f"{folder} has a {DATABASE}: move it away, with its -wal and -shm files"
+        )
+    if not restoring and not (folder / DATABASE).is_file():
+        raise MalformedError(
+            f"{folder} has lost its {DATABASE}: restore it from a backup; a new one would"
+            " forget every node, counter and decision"
         )
     return Settings(check_issuer(members["issuer"]))
 
 
-def make_signing_key(folder: Path) -> None:
-    """Generate the token key, P-256, and store it with mode 0600."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def make_keys(folder: Path) -> None:
+    """Generate the verifier's keys and store them with mode 0600."""
+    _keep_key(folder / SIGNING_KEY, ec.generate_private_key(ec.SECP256R1()))
+    _keep_key(folder / LEDGER_KEY, ed25519.Ed25519PrivateKey.generate())
+
+
+def _keep_key(path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
     write_private(
-        folder / SIGNING_KEY,
+        path,
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -156,15 +172,37 @@ def make_signing_key(folder: Path) -> None:
     )
 
 
-def load_signing_key(folder: Path) -> PrivateKeySigner:
-    """Load the token key.
+def load_keys(folder: Path, issuer: str) -> Keys:
+    """Load the verifier's keys.
+
+    Args:
+        folder: The verifier's folder.
+        issuer: Its URL, which names its ledger.
 
     Raises:
-        MalformedError: It cannot be read, others can read it too, or it is not a P-256 key.
+        MalformedError: One cannot be read, others can read it too, or it is of another kind.
     """
-    path = folder / SIGNING_KEY
+    token, ledger = _load_key(folder / SIGNING_KEY), _load_key(folder / LEDGER_KEY)
+    if not isinstance(token, ec.EllipticCurvePrivateKey):
+        raise MalformedError(f"{folder / SIGNING_KEY} is not an EC key")
+    if not isinstance(ledger, ed25519.Ed25519PrivateKey):
+        raise MalformedError(f"{folder / LEDGER_KEY} is not an Ed25519 key")
+    try:
+        return Keys(
+            PrivateKeySigner(token), LedgerSigner(ledger_name(issuer), PrivateKeySigner(ledger))
+        )
+    except ValueError as exc:
+        raise MalformedError(f"{folder / SIGNING_KEY}: {exc}") from exc
+
+
+def _load_key(path: Path) -> object:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as exc:
+        raise MalformedError(
+            f"{path} is not there: put it back from where you keep it. A folder that `bootlease"
+            " ledger import` made has none: it is audited with keys from outside, as options"
+        ) from exc
     except OSError as exc:
         raise MalformedError(f"{path}: {exc.strerror}") from exc
     with os.fdopen(descriptor, "rb") as file:
@@ -175,15 +213,9 @@ def load_signing_key(folder: Path) -> PrivateKeySigner:
             f"{path} has mode {mode:04o}: others may have read it; expected at most 0600"
         )
     try:
-        key = serialization.load_pem_private_key(data, password=None)
+        return serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError) as exc:
         raise MalformedError(f"{path} is not a PEM private key") from exc
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise MalformedError(f"{path} is not an EC key")
-    try:
-        return PrivateKeySigner(key)
-    except ValueError as exc:
-        raise MalformedError(f"{path}: {exc}") from exc
 
 
 @contextmanager

@@ -6,6 +6,9 @@ ever. Bodies have a deadline of their own, in ``bodies``.
 Chunked bodies are not accepted (RFC 9112 §6.1 leaves that to the server, RFC 9110 §15.5.12 has the
 answer): every chunk of one byte costs the parser as much as a long one, and no client of ours
 sends them. Nor are pipelined requests answered but the first.
+
+What ``usual_request`` recognises does not pass through the parser, which then knows nothing of it
+and waits for its next request; everything else does.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from bootlease.verifier.problems import (
     problem_members,
 )
 from bootlease.verifier.rates import client_at
+from bootlease.verifier.usual import usual_request
+from bootlease.verifier.usual_cycle import UsualCycle
 
 MAX_HEADERS: Final = 16 * 1024
 """Longest request line with headers; ours are below 1 kB."""
@@ -41,6 +46,7 @@ _LONG_HEADERS: Final = ProblemError(
 _CROWDED: Final = ProblemError(
     ProblemKind.BUSY, "Too many connections are open; try again.", retry_after=2
 )
+_AT_REST: Final = {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
 
 
 class _Parser(h11.Connection):
@@ -100,8 +106,14 @@ class DeadlineH11Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Start the clock with a request's first byte; stop it with its last header."""
+        cycle = self.cycle
         if self._idle():
+            if self._is_usual(data):
+                return
             self._await_headers()
+        elif isinstance(cycle, UsualCycle):
+            cycle.feed(data)
+            return
         # The parser's limit counts for what is incomplete: it must not see too much at once.
         while self._idle() and len(data) > MAX_HEADERS and not self.transport.is_closing():
             super().data_received(data[:MAX_HEADERS])
@@ -110,6 +122,22 @@ class DeadlineH11Protocol(H11Protocol):
             super().data_received(data)
         if not self._idle():
             self._forget_deadline()
+
+    def _is_usual(self, data: bytes) -> bool:
+        """Begin a usual request, if that is what ``data`` begins with."""
+        if self.conn.states != _AT_REST or self.conn.trailing_data[0]:
+            return False
+        request = usual_request(data, self.limits.small)
+        if request is None or self.transport.is_closing():
+            return False
+        self._forget_deadline()
+        self._unset_keepalive_if_required()
+        cycle = UsualCycle(self, request, data[request.head :])
+        self.cycle = cycle
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        return True
 
     def handle_events(self) -> None:
         """Answer one request at a time."""

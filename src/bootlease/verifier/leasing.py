@@ -58,6 +58,7 @@ from bootlease.verifier.answers import Case, Issuer, grant, refuse
 from bootlease.verifier.glance import core_size, nonce_in
 from bootlease.verifier.limits import Limits
 from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.recent import Left, Recent
 from bootlease.verifier.registry import Registry, Snapshot
 
 T = TypeVar("T")
@@ -124,6 +125,7 @@ class Leasing:
         self._verdicts = AppraisalCache(lock=threading.Lock())
         self._long_cores = asyncio.Semaphore(_LONG_AT_ONCE)
         self._logs: OrderedDict[_LogKey, BootLog] = OrderedDict()
+        self._recent = Recent()
 
     async def challenge(self, node: bytes) -> Challenge:
         """Set a challenge for a node.
@@ -159,19 +161,20 @@ class Leasing:
         # 1. A lost answer is no second use: the same bytes get the same answer.
         large = len(body) > _ASIDE
         digest = await _run(large, lambda: hashlib.sha256(body).digest())
-        answered = await self._store.answer(node, digest, now=self._clock.now())
-        if answered is not None:
-            return Decided(answered)
-        # Nobody's bytes are parsed in the name of a node that is not enrolled.
-        enrolled: EnrolledNode | None = await self.enrolled(node)
+        left = self._recent.take(node, nonce_in(body))
+        if left is None:
+            standing = await self._store.standing(node, digest, now=self._clock.now())
+            if standing.answer is not None:
+                return Decided(standing.answer)
+            # Nobody's bytes are parsed in the name of a node that is not enrolled.
+            left = Left(_known(standing.node), standing.lineage, None)
         evidence = await self._parsed(node, body, large=large)
         for _ in range(_TRIES):
-            decided = await self._decide(
-                enrolled or await self.enrolled(node), evidence, (digest, body), large=large
-            )
+            decided = await self._decide(left, evidence, (digest, body), large=large)
             if decided is not None:
                 return decided
-            enrolled = None
+            standing = await self._store.standing(node, digest, now=self._clock.now())
+            left = Left(_known(standing.node), standing.lineage, None)
         raise ProblemError(
             ProblemKind.BUSY, "The node's state keeps changing; try again.", retry_after=1
         )
@@ -194,7 +197,7 @@ class Leasing:
 
     async def _decide(
         self,
-        enrolled: EnrolledNode,
+        left: Left,
         evidence: Evidence,
         request: tuple[bytes, bytes],
         *,
@@ -203,15 +206,19 @@ class Leasing:
         digest, body = request
         now = self._clock.now()
         snapshot = self._registry.now
+        enrolled, lineage = left.node, left.lineage
         node = enrolled.enrolment.node
-        # 2.
-        challenge = await self._challenge(evidence.binding.nonce, node, now)
+        # 2. The commit looks again whether it is unspent.
+        challenge, nonce = left.challenge, evidence.binding.nonce
+        if challenge is None or challenge.nonce != nonce:
+            challenge = await self._challenge(nonce, node, now)
+        elif now >= challenge.expires_at:
+            raise VerificationError(_EXPIRED)
         # 3.
         key = _attestation_key(enrolled.enrolment.ak_public)
         verified = await _run(large, lambda: verify_evidence(evidence, challenge, key, now=now))
         _demand_current(challenge, snapshot.policy.policy, now)
         # 4.
-        lineage = await self._store.lineage(node)
         log = await self._log(verified, snapshot, now, large=large)
         # 5. A long document is judged aside, without the cache of verdicts.
         case = Case(
@@ -248,12 +255,13 @@ class Leasing:
             following = new_challenge(node, snapshot.policy.policy, now)
             commit = grant(case, result, self._issuer, lease_ids, following)
         else:
-            commit = refuse(case, result)
+            commit = refuse(case, result, self._issuer)
         # 7.
-        outcome = await self._store.commit_decision(commit)
-        if outcome is CommitOutcome.COMMITTED:
-            return Decided(commit.answer, commit, result.findings)
-        return await self._not_committed(outcome, commit)
+        committed = await self._store.commit_decision(commit)
+        if committed.answer is not None:
+            self._recent.keep(enrolled, commit)
+            return Decided(committed.answer, commit, result.findings)
+        return await self._not_committed(committed.outcome, commit)
 
     async def _not_committed(
         self, outcome: CommitOutcome, commit: DecisionCommit
@@ -276,14 +284,7 @@ class Leasing:
         Raises:
             ProblemError: No such node is enrolled.
         """
-        enrolled = await self._store.node(node)
-        if enrolled is None:
-            raise ProblemError(
-                ProblemKind.UNKNOWN_NODE,
-                "No node with this id is enrolled.",
-                findings=[Finding("node.unknown", "No node with this id is enrolled here.")],
-            )
-        return enrolled
+        return _known(await self._store.node(node))
 
     async def _challenge(self, nonce: bytes, node: bytes, now: int) -> Challenge:
         stored = await self._store.challenge(nonce)
@@ -348,6 +349,16 @@ class Leasing:
         return log
 
 
+def _known(node: EnrolledNode | None) -> EnrolledNode:
+    if node is None:
+        raise ProblemError(
+            ProblemKind.UNKNOWN_NODE,
+            "No node with this id is enrolled.",
+            findings=[Finding("node.unknown", "No node with this id is enrolled here.")],
+        )
+    return node
+
+
 def new_challenge(node: bytes, policy: Policy, now: int) -> Challenge:
     """Return a fresh challenge."""
     return Challenge(
@@ -365,7 +376,7 @@ def _demand_current(challenge: Challenge, policy: Policy, now: int) -> None:
     The node answered what it was asked. That it was not asked for a PCR that policy has demanded
     since, or has less time than it was told, is no fault of its state, and must end no lineage.
     """
-    covered = all(
+    covered = challenge.pcrs == policy.quote.selection or all(
         set(pcrs).issubset(challenge.pcrs.get(bank, ()))
         for bank, pcrs in policy.quote.selection.items()
     )

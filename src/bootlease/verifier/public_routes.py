@@ -48,6 +48,8 @@ async def configuration(request: Request) -> Response:
         "issuer": issuer,
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "cose_keys_uri": f"{issuer}/.well-known/cose-keys",
+        "ledger_uri": f"{issuer}/ledger",
+        "ledger_key": str(service.ledger_key),
         "enrolment_endpoint": f"{issuer}/v1/enrolments",
         "challenge_endpoint": f"{issuer}/v1/nodes/{{node}}/challenges",
         "lease_endpoint": f"{issuer}/v1/nodes/{{node}}/leases",

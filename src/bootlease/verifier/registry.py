@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from bootlease.endorsement import TrustedRoots, parse_certificates
 from bootlease.errors import MalformedError
 from bootlease.policy import Policy, PolicyEpoch, parse_policy
-from bootlease.ports import Clock, Governance, Store, StoredPolicy, StoredReference
+from bootlease.ports import (
+    Clock,
+    Governance,
+    Store,
+    StoredCredential,
+    StoredPolicy,
+    StoredReference,
+)
 from bootlease.reference import ReferenceSet, parse_reference
 from bootlease.verifier.problems import ProblemError, ProblemKind
 
@@ -26,14 +33,14 @@ class Snapshot:
         references: Every registered set, the oldest first.
         accepted: Those of them that the active policy accepts.
         roots: Trust anchors for EK certificates.
-        credentials: Digests of the admin credentials.
+        credentials: Admin credentials.
         governance: The store's numbers of all that.
     """
 
     active: PolicyEpoch | None
     references: tuple[ReferenceSet, ...]
     roots: TrustedRoots
-    credentials: tuple[bytes, ...]
+    credentials: tuple[StoredCredential, ...]
     governance: Governance
     accepted: tuple[ReferenceSet, ...] = field(init=False)
 
@@ -92,8 +99,8 @@ class Registry:
         """The state at this moment."""
         return self._snapshot
 
-    async def activate_policy(self, document: bytes) -> PolicyEpoch:
-        """Activate a policy file as the next epoch.
+    async def activate_policy(self, document: bytes, *, author: str) -> PolicyEpoch:
+        """Activate a policy file as the next epoch; ``author`` goes into the ledger.
 
         The first may come before its references; until they are registered it refuses everybody.
 
@@ -107,7 +114,7 @@ class Registry:
             self._demand_known(policy)
         epoch = 1 if active is None else active.epoch + 1
         stored = StoredPolicy(epoch, policy.id, policy.digest, document, self._clock.now())
-        if not await self._store.activate_policy(stored):
+        if not await self._store.activate_policy(stored, author=author):
             raise ProblemError(
                 ProblemKind.CONFLICT, "Another policy was activated at the same moment; look first."
             )
@@ -124,7 +131,9 @@ class Registry:
                 " is registered"
             )
 
-    async def register_reference(self, document: bytes) -> tuple[ReferenceSet, bool]:
+    async def register_reference(
+        self, document: bytes, *, author: str
+    ) -> tuple[ReferenceSet, bool]:
         """Register a reference file; tell whether it is new.
 
         Raises:
@@ -132,11 +141,11 @@ class Registry:
         """
         reference = parse_reference(document)
         stored = StoredReference(reference.name, reference.digest, document, self._clock.now())
-        new = await self._store.add_reference(stored)
+        new = await self._store.add_reference(stored, author=author)
         await self.reload()
         return reference, new
 
-    async def add_roots(self, data: bytes) -> tuple[bytes, ...]:
+    async def add_roots(self, data: bytes, *, author: str) -> tuple[bytes, ...]:
         """Trust the CA certificates of a PEM bundle or DER file; return their fingerprints.
 
         Raises:
@@ -145,7 +154,7 @@ class Registry:
         ders = parse_certificates(data)
         roots = TrustedRoots.of([*self._snapshot.roots.certificates.values(), *ders])
         for der in ders:
-            await self._store.add_root(der, now=self._clock.now())
+            await self._store.add_root(der, now=self._clock.now(), author=author)
         await self.reload()
         return tuple(name for name, der in roots.certificates.items() if der in ders)
 

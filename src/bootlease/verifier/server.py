@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import resource
 import signal
 import socket
@@ -24,18 +25,18 @@ import uvicorn
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.ports import Store, StoreBusyError, StoreUnavailableError
-from bootlease.token import Signer
 from bootlease.verifier.app import build_app
-from bootlease.verifier.datadir import DATABASE, exclusive, load_signing_key, read_settings
+from bootlease.verifier.datadir import DATABASE, exclusive, load_keys, read_settings
 from bootlease.verifier.events import log_event, log_to_stderr
 from bootlease.verifier.http_protocol import MAX_HEADERS, protocol_within
+from bootlease.verifier.keys import Keys
 from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
 from bootlease.verifier.loopback import is_loopback
 from bootlease.verifier.service import Service, build_service
+from bootlease.verifier.setup import OpenStore
 from bootlease.verifier.tls import check_pair
-
-OpenStore = Callable[[Path], Store]
-"""Opens, and makes or migrates as needed, the store in a file."""
+from bootlease.verifier.witness_client import WitnessAddress, WitnessClient
+from bootlease.verifier.witnesses import Witnessing, witnessed
 
 _HOUSEKEEPING: Final = 15
 _GRACE: Final = 5
@@ -65,22 +66,26 @@ class Listen:
         return self.path is not None or is_loopback(self.host)
 
 
-def parse_listen(text: str) -> Listen:
+def parse_listen(text: str, option: str = "--listen") -> Listen:
     """Parse ``HOST:PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
+
+    Args:
+        text: What was given.
+        option: As what, for errors.
 
     Raises:
         MalformedError: None of them.
     """
     if text.startswith("unix:"):
         if not text[5:]:
-            raise MalformedError("--listen unix:PATH needs a path")
+            raise MalformedError(f"{option} unix:PATH needs a path")
         return Listen("", 0, Path(text[5:]))
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isascii() or not port.isdigit() or len(port) > 5:  # noqa: PLR2004 - digits of a port
-        raise MalformedError(f"--listen {text!r} is not HOST:PORT, [IPV6]:PORT or unix:PATH")
+        raise MalformedError(f"{option} {text!r} is not HOST:PORT, [IPV6]:PORT or unix:PATH")
     if int(port) > _MAX_PORT:
-        raise MalformedError(f"--listen {text!r}: there is no port {port}")
+        raise MalformedError(f"{option} {text!r}: there is no port {port}")
     return Listen(host, int(port))
 
 
@@ -94,6 +99,8 @@ class ServeOptions:
         tls_cert: PEM certificate chain, or None for plain HTTP.
         tls_key: Its PEM private key.
         unsafe_plain_http: Serve plain HTTP off loopback all the same.
+        witnesses: Who cosigns the ledger's checkpoints.
+        require_witness: Do not serve where one of them cannot be reached at the start.
         limits: Bounds.
     """
 
@@ -102,6 +109,8 @@ class ServeOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     unsafe_plain_http: bool = False
+    witnesses: tuple[WitnessAddress, ...] = ()
+    require_witness: bool = False
     limits: Limits = DEFAULT_LIMITS
 
 
@@ -113,17 +122,19 @@ def serve(options: ServeOptions, open_store: OpenStore) -> None:
         open_store: Opens the store in the verifier's folder.
 
     Raises:
-        TransportError: The address is in use, or another process serves the folder.
+        TransportError: The address is in use, another process serves the folder, or a witness
+            that is required cannot be reached.
         MalformedError: Folder, certificate or key cannot be used.
+        VerificationError: A witness has seen more of the ledger than the folder holds.
     """
     _demand_tls(options)
     settings = read_settings(options.data)
-    signer = load_signing_key(options.data)
+    keys = load_keys(options.data, settings.issuer)
     log_to_stderr()
     with exclusive(options.data), _bound(options.listen) as listening:
-        store = open_store(options.data / DATABASE)
+        store = open_store(options.data / DATABASE, keys.ledger, keys.ledger.key.name)
         try:
-            asyncio.run(_serve(options, listening, store, settings.issuer, signer))
+            asyncio.run(_serve(options, listening, store, settings.issuer, keys))
         finally:
             store.close()
 
@@ -206,10 +217,11 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self.stop)
         yield
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Answer what was asked, then end."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -218,11 +230,11 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    options: ServeOptions, listening: socket.socket, store: Store, issuer: str, signer: Signer
+    options: ServeOptions, listening: socket.socket, store: Store, issuer: str, keys: Keys
 ) -> None:
     limits = options.limits
     _allow_files(limits.connections + _OTHER_FILES)
-    service = await build_service(store, signer, issuer, limits=limits)
+    service = await build_service(store, keys, issuer, limits=limits)
     config = uvicorn.Config(
         build_app(service),
         http=protocol_within(limits),
@@ -240,15 +252,27 @@ async def _serve(
         timeout_graceful_shutdown=_GRACE,
         h11_max_incomplete_event_size=MAX_HEADERS,
     )
+    _settle_memory()
     server = _Server(config, lambda: _announce(_url(options, listening)))
+    witnessing = Witnessing(
+        store, service.ledger_key, [*map(WitnessClient, options.witnesses)], service.clock
+    )
     housekeeping = asyncio.create_task(_keep_house(service))
     try:
-        await server.serve(sockets=[listening])
+        async with witnessed(witnessing, require=options.require_witness, stop=server.stop):
+            await server.serve(sockets=[listening])
     finally:
         housekeeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
         _summarise(service)
+
+
+def _settle_memory() -> None:
+    # What is loaded by now stays for good. The collector need not walk it again and again: each
+    # time would hold up every answer for some forty milliseconds.
+    gc.collect()
+    gc.freeze()
 
 
 def _allow_files(wanted: int) -> None:

@@ -6,12 +6,16 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from bootlease.ledger import NoteKey
 from bootlease.ports import Clock, Store
-from bootlease.token import KeySet, Signer, VerificationKey
+from bootlease.token import KeySet, VerificationKey
 from bootlease.verifier.answers import Issuer
+from bootlease.verifier.code import code_identity
 from bootlease.verifier.enrolling import Enrolling
+from bootlease.verifier.keys import Keys
 from bootlease.verifier.leasing import Leasing
 from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
+from bootlease.verifier.logins import Logins
 from bootlease.verifier.rates import RateCounter
 from bootlease.verifier.registry import Registry, load_snapshot
 
@@ -57,10 +61,12 @@ class Service:
     Attributes:
         issuer: Its name and key.
         keys: What it publishes for its tokens.
+        ledger_key: What it publishes for its ledger.
         store: What it remembers.
         registry: What its operator decided.
         enrolling: Lets nodes in.
         leasing: Sets challenges and answers evidence.
+        logins: Records who acts as an operator.
         clock: Tells the time.
         limits: Bounds.
         throttle: Rates.
@@ -69,10 +75,12 @@ class Service:
 
     issuer: Issuer
     keys: KeySet
+    ledger_key: NoteKey
     store: Store
     registry: Registry
     enrolling: Enrolling
     leasing: Leasing
+    logins: Logins
     clock: Clock
     limits: Limits
     throttle: Throttle
@@ -81,7 +89,7 @@ class Service:
 
 async def build_service(
     store: Store,
-    signer: Signer,
+    keys: Keys,
     issuer: str,
     *,
     clock: Clock | None = None,
@@ -91,21 +99,23 @@ async def build_service(
 
     Args:
         store: An open store.
-        signer: The token key.
+        keys: What it signs with.
         issuer: The verifier's URL.
         clock: Tells the time; the system's by default.
         limits: Bounds.
     """
     ticking = clock or SystemClock()
     registry = Registry(store, ticking, await load_snapshot(store))
-    who = Issuer(issuer, signer)
+    who = Issuer(issuer, keys.token, code_identity())
     return Service(
         issuer=who,
-        keys=KeySet((VerificationKey(signer.public),)),
+        keys=KeySet((VerificationKey(keys.token.public),)),
+        ledger_key=keys.ledger.key,
         store=store,
         registry=registry,
         enrolling=Enrolling(store, registry, ticking, limits),
         leasing=Leasing(store, registry, who, ticking, limits),
+        logins=Logins(store, ticking),
         clock=ticking,
         limits=limits,
         throttle=Throttle(limits),

@@ -15,20 +15,26 @@ from pathlib import Path
 from typing import Final
 
 from bootlease.errors import MalformedError
-from bootlease.ports import Store
+from bootlease.ports import Sealer, Store
 from bootlease.verifier.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.datadir import (
     DATABASE,
     SETTINGS,
     Settings,
     check_issuer,
-    load_signing_key,
-    make_signing_key,
+    load_keys,
+    make_keys,
     sync_folder,
     write_settings,
 )
 from bootlease.verifier.service import build_service
 
+OpenStore = Callable[[Path, Sealer, str], Store]
+"""Opens, and makes or migrates as needed, the store in a file, with who signs for its ledger and
+what the origins of its shards begin with."""
+
+AUTHOR: Final = "cli:init"
+"""Who the ledger says made the verifier: whoever ran ``init`` on its machine."""
 _FIRST_CREDENTIAL: Final = "init"
 
 
@@ -49,7 +55,7 @@ class Founding:
     references: Sequence[bytes]
 
 
-def found(data: Path, founding: Founding, open_store: Callable[[Path], Store]) -> str:
+def found(data: Path, founding: Founding, open_store: OpenStore) -> str:
     """Make a verifier's folder and return the admin credential, which is kept as a hash only.
 
     Args:
@@ -82,19 +88,23 @@ def found(data: Path, founding: Founding, open_store: Callable[[Path], Store]) -
     return credential
 
 
-async def _furnish(folder: Path, founding: Founding, open_store: Callable[[Path], Store]) -> str:
-    make_signing_key(folder)
-    store = open_store(folder / DATABASE)
+async def _furnish(folder: Path, founding: Founding, open_store: OpenStore) -> str:
+    make_keys(folder)
+    keys = load_keys(folder, founding.issuer)
+    store = open_store(folder / DATABASE, keys.ledger, keys.ledger.key.name)
     try:
-        service = await build_service(store, load_signing_key(folder), founding.issuer)
+        service = await build_service(store, keys, founding.issuer)
         for roots in founding.roots:
-            await service.registry.add_roots(roots)
+            await service.registry.add_roots(roots, author=AUTHOR)
         for reference in founding.references:
-            await service.registry.register_reference(reference)
-        await service.registry.activate_policy(founding.policy)
+            await service.registry.register_reference(reference, author=AUTHOR)
+        await service.registry.activate_policy(founding.policy, author=AUTHOR)
         credential = new_secret(ADMIN_PREFIX)
         await store.add_credential(
-            secret_digest(credential), label=_FIRST_CREDENTIAL, now=service.clock.now()
+            secret_digest(credential),
+            label=_FIRST_CREDENTIAL,
+            now=service.clock.now(),
+            author=AUTHOR,
         )
     finally:
         store.close()

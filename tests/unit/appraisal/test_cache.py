@@ -21,7 +21,7 @@ from bootlease.testing.examples import grub_description
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, Scene
 
-VERDICT = BootVerdict((), (), None, ())
+VERDICT = BootVerdict((), (), (), None, ())
 BANK = HashAlg.SHA256
 
 
@@ -110,7 +110,7 @@ def test_a_verdict_is_one_policys(scene: Scene) -> None:
 def test_a_verdict_is_one_selections(scene: Scene) -> None:
     """One digest may stand for two selections: values have an order and no names."""
     (selection,) = scene.verify(scene.attest(c := scene.challenge()), c).quote.selections
-    other = dataclasses.replace(selection, pcrs=(*selection.pcrs[:-1], selection.pcrs[-1] + 1))
+    other = selection._replace(pcrs=(*selection.pcrs[:-1], selection.pcrs[-1] + 1))
     assert key_of(scene, selections=(other,)) != key_of(scene)
 
 

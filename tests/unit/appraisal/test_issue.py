@@ -6,7 +6,13 @@ import dataclasses
 
 import pytest
 
-from bootlease.appraisal import AttestationResult, build_claims, prior_after, record_decision
+from bootlease.appraisal import (
+    AttestationResult,
+    CodeIdentity,
+    build_claims,
+    prior_after,
+    record_decision,
+)
 from bootlease.evidence import Challenge, log_digest
 from bootlease.ledger import DecisionRecord
 from bootlease.lineage import Prior, head_after
@@ -16,6 +22,7 @@ from bootlease.token import ExecutionClaims, VerifierID
 
 LEASE_ID = b"\x0f" * 16
 PREVIOUS = b"\x0e" * 32
+CODE = CodeIdentity("0.1.0", b"\x0d" * 32)
 
 
 def decide(scene: Scene, previous: bytes | None = None) -> tuple[AttestationResult, Challenge]:
@@ -35,7 +42,8 @@ def record(scene: Scene, result: AttestationResult, challenge: Challenge) -> Dec
         enrolment=scene.enrolment,
         roots=scene.roots,
         lease_ids=(LEASE_ID,) * len(result.leases),
-        code_version="0.1.0",
+        issuer="https://verifier.example",
+        code=CODE,
         previous=PREVIOUS,
         now=scene.now,
     )
@@ -66,7 +74,8 @@ def test_a_grant_is_recorded_with_all_it_rests_on(scene: Scene) -> None:
     assert made.roots == scene.roots.digest
     assert made.references == (scene.references[0].digest,)
     assert made.policy_digest == scene.policy.policy.digest
-    assert (made.nonce, made.evidence) == (challenge.nonce, result.evidence)
+    assert (made.challenge, made.evidence) == (challenge.encode(), result.evidence)
+    assert (made.code_version, made.code) == (CODE.version, CODE.digest)
     (lease,) = made.leases
     assert lease.thumbprint == result.leases[0].confirmation.thumbprint()
     assert (lease.scope, lease.audience) == (("tool:search",), AUDIENCE)

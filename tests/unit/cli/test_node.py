@@ -12,6 +12,7 @@ from bootlease.cli.node import _PrintedStatus
 from bootlease.cli.standard_output import OutputError
 from bootlease.node.state import StateDirectory
 from bootlease.node.status import LeaseState, Status
+from bootlease.testing.sealing import SealedLedger
 from bootlease.testing.tokens import ISSUER, FakeIssuer
 
 Capture = pytest.CaptureFixture[str]
@@ -22,7 +23,11 @@ def command(tmp_path: Path) -> list[str]:
     """``node run`` with everything but a log."""
     bundle = tmp_path / "join.json"
     keys = FakeIssuer().keys.to_jwks()
-    bundle.write_text(json.dumps({"v": 1, "issuer": ISSUER, "keys": keys}))
+    bundle.write_text(
+        json.dumps(
+            {"v": 1, "issuer": ISSUER, "keys": keys, "ledger_key": str(SealedLedger.create().key)}
+        )
+    )
     return [
         *("node", "run", "--bundle", str(bundle), "--scope", "a", "--audience", "b"),
         *("--state", str(tmp_path / "state")),

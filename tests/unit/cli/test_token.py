@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bootlease.cli import run
+from bootlease.ledger import encode_leaf
 from bootlease.relyingparty import FileKeys, TokenChecker
+from bootlease.testing.sealing import SealedLedger
 from bootlease.testing.tokens import AUDIENCE, HOLDER, ISSUER, FakeIssuer, execution_claims
 from bootlease.token import KeyProtection, LineageClaim, base64url, make_proof
 from bootlease.token.publickey import PublicKey
+from bootlease.token.receipts import attach_receipt
 
 if TYPE_CHECKING:
     from bootlease.token import ExecutionClaims
@@ -205,8 +208,23 @@ def test_accepted_although_just_ended(keys: str, capsys: pytest.CaptureFixture[s
 def test_keys_of_a_join_bundle(tmp_path: Path) -> None:
     """What was handed to a node serves to check its tokens."""
     bundle = tmp_path / "join.json"
-    bundle.write_text(json.dumps({"v": 1, "issuer": ISSUER, "keys": ISSUED.keys.to_jwks()}))
+    ledger_key = str(SealedLedger.create().key)
+    members = {"v": 1, "issuer": ISSUER, "keys": ISSUED.keys.to_jwks(), "ledger_key": ledger_key}
+    bundle.write_text(json.dumps(members))
     assert verify(jwt(), str(bundle)) == 0
+
+
+def test_show_tells_where_the_receipt_says_that_the_token_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A CWT's own receipt, which is not checked either."""
+    claims = current()
+    leaf = encode_leaf(claims.decision, claims.digest)
+    receipt = SealedLedger.create().append([leaf, leaf])[1]
+    path = tmp_path / "token"
+    path.write_bytes(attach_receipt(ISSUED.cwt(claims), receipt.cose()))
+    assert run(["token", "show", str(path)]) == 0
+    assert "entry 1 of 2 in verifier.example/ledger/2026-11, not checked" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"{}", b'{"v": 1, "keys": []}', b"\xff" * 9])

@@ -32,7 +32,6 @@ from bootlease.evidence import (
     parse_evidence,
     scope_digest,
 )
-from bootlease.evidence.binding import _parse_any as parse_any_binding
 from bootlease.evidence.binding import parse_binding
 from bootlease.evidence.document import MAX_EVIDENCE
 from bootlease.evidence.document import _parse_any as parse_any_evidence
@@ -82,8 +81,8 @@ def documents(draw: st.DrawFn) -> Evidence:
         binding=parse_binding(encoded),
         encoded_binding=encoded,
         leases=tuple(draw(st.lists(leases, min_size=1, max_size=3))),
-        quote=draw(st.binary(max_size=200)),
-        signature=draw(st.binary(max_size=100)),
+        quote=draw(st.just(bytes(145)) | st.binary(max_size=200)),
+        signature=draw(st.sampled_from([bytes(72), bytes(262)]) | st.binary(max_size=100)),
         pcrs=draw(pcr_values),
         logs=draw(st.dictionaries(st.just("tcg"), st.binary(max_size=300))),
     )
@@ -126,8 +125,17 @@ def test_the_shortcut_reads_what_the_general_decoder_reads(
     document = data.draw(tampered(evidence.encode()))
     general = outcome(lambda: parse_any_evidence(document, MAX_EVIDENCE))
     assert outcome(lambda: parse_evidence(document)) == general
-    binding = data.draw(tampered(evidence.encoded_binding))
-    assert outcome(lambda: parse_binding(binding)) == outcome(lambda: parse_any_binding(binding))
+
+
+@given(documents())
+def test_the_digests_of_what_is_asked_for_are_kept_right(evidence: Evidence) -> None:
+    """Parsed or made by hand, evidence knows the digests of its own leases."""
+    expected = scope_digest(evidence.leases), confirmation_digest(evidence.leases)
+    parsed = parse_evidence(evidence.encode())
+    assert evidence.request_digests() == parsed.request_digests() == expected
+    other = dataclasses.replace(parsed, leases=(*parsed.leases, *parsed.leases))
+    expected = scope_digest(other.leases), confirmation_digest(other.leases)
+    assert other.request_digests() == expected
 
 
 @pytest.mark.parametrize("name", [b"\x65quote\x41\x00", b"\x67binding\x41\x00", b"\x66leases"])
@@ -153,20 +161,28 @@ def test_the_usual_documents_take_the_shortcut(monkeypatch: pytest.MonkeyPatch) 
     digest = bytes(32)
     first = Binding(digest, None, digest, digest, {"tcg": digest})
     renewal = Binding(digest, digest, digest, digest, {"tcg": digest})
+    usual = {"quote": bytes(145), "signature": bytes(72)}
     documents = [
-        evidence_map(binding=first.encode(), logs={"tcg": bytes(300)}),
-        evidence_map(binding=renewal.encode()),
+        evidence_map(binding=first.encode(), logs={"tcg": bytes(300)}, **usual),
+        evidence_map(binding=renewal.encode(), **usual),
+        evidence_map(binding=renewal.encode(), **usual | {"signature": bytes(262)}),
     ]
     monkeypatch.setattr("bootlease.evidence.document._parse_any", None)
-    monkeypatch.setattr("bootlease.evidence.binding._parse_any", None)
-    assert [parse_evidence(each).binding for each in documents] == [first, renewal]
+    assert [parse_evidence(each).binding for each in documents] == [first, renewal, renewal]
 
 
 def test_what_documents_share_cannot_be_written_to() -> None:
     """PCR values that two documents share are read-only."""
-    pcrs: Any = parse_evidence(evidence_map()).pcrs
+    usual = {"quote": bytes(145), "signature": bytes(72)}
+    first, second = (
+        parse_evidence(evidence_map(leases=[LEASE | {"aud": name}], **usual)) for name in "ab"
+    )
+    assert first.pcrs is second.pcrs
+    pcrs: Any = first.pcrs
     with pytest.raises(TypeError):
         pcrs[HashAlg.SHA256][0] = bytes(32)
+    with pytest.raises(TypeError):
+        pcrs[HashAlg.SHA256] = {}
 
 
 @given(challenges, st.lists(digests, min_size=1, max_size=3), times)
@@ -366,12 +382,12 @@ def test_another_ek_has_another_node_id() -> None:
 
 
 def test_a_node_ignores_what_a_newer_verifier_adds() -> None:
-    """An answer may gain members, a receipt for one, without stopping the agents of today."""
+    """An answer may gain members without stopping the agents of today."""
     challenge = Challenge(bytes(32), bytes(32), 1, 2, {HashAlg.SHA256: (0,)})
     issued = IssuedLease(bytes(16), TokenEncoding.CWT, b"token", bytes(32), 9)
     answer = LeaseAnswer(bytes(32), bytes(32), 0, 120, 119, (issued,), challenge)
     message = cbor.decode(answer.encode(), max_bytes=4096)
-    message["new"] = message["challenge"]["new"] = message["leases"][0]["receipt"] = b"!"
+    message["new"] = message["challenge"]["new"] = message["leases"][0]["new"] = b"!"
     assert LeaseAnswer.parse(cbor.encode(message)) == answer
 
 

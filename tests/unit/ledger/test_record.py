@@ -15,11 +15,10 @@ from bootlease.model import Effect, Finding
 
 LEASE = GrantedLease(b"\x01" * 16, ("tool:search",), "https://tools.example", b"\x02" * 32, 9)
 GRANT = DecisionRecord(
+    issuer="https://verifier.example",
     node=b"\x03" * 32,
     time=5,
-    nonce=b"\x04" * 32,
-    challenge_issued_at=4,
-    challenge_expires_at=8,
+    challenge=b"\xa0",
     evidence=b"\x05" * 32,
     enrolment=b"\x06" * 32,
     prior=b"\x80",
@@ -35,6 +34,7 @@ GRANT = DecisionRecord(
     policy_epoch=1,
     roots=b"\x0b" * 32,
     code_version="0.1.0",
+    code=b"\x0e" * 32,
     leases=(LEASE,),
     previous=b"\x0c" * 32,
 )
@@ -62,7 +62,7 @@ def test_the_written_out_encoding_is_the_deterministic_one(record: DecisionRecor
     """A record's bytes are those of the general encoder for its members."""
     members = cbor.decode(record.encoded, max_bytes=1 << 16)
     assert cbor.encode(members) == record.encoded
-    assert members[0] == "bootlease/decision/1"
+    assert members[0] == "bootlease/decision/2"
     assert len(members) == 23
 
 
@@ -118,3 +118,18 @@ def test_a_member_of_another_kind_is_malformed(number: int, value: object) -> No
     except MalformedError:
         return
     assert record.encoded == data
+
+
+@pytest.mark.parametrize(
+    "member",
+    ["node", "evidence", "enrolment", "lineage_root", "lineage_previous", "previous", "high_water"],
+)
+def test_a_digest_of_another_size_is_no_records(member: str) -> None:
+    """Members of fixed size have it, in a record that is made and in one that is read."""
+    with pytest.raises(ValueError, match="another size"):
+        dataclasses.replace(GRANT, **{member: bytes(31)})  # type: ignore[arg-type]  # all bytes
+    members = cbor.decode(GRANT.encoded, max_bytes=1 << 16)
+    place = members.index(getattr(GRANT, member))
+    members[place] = bytes(31)
+    with pytest.raises(MalformedError, match="another size"):
+        DecisionRecord.parse(cbor.encode(members))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bootlease.errors import MalformedError
 from bootlease.node.bundle import MAX_BUNDLE, parse_bundle
+from bootlease.testing.sealing import SealedLedger
 from bootlease.token import KeySet, PublicKey, VerificationKey
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 KEY = VerificationKey(
     PublicKey.from_cryptography(ec.generate_private_key(ec.SECP256R1()).public_key())
 )
+LEDGER_KEY = SealedLedger.create().key
 
 
 def bundle(**changes: Any) -> bytes:
@@ -29,6 +31,7 @@ def bundle(**changes: Any) -> bytes:
         "v": 1,
         "issuer": "https://verifier.example:8443",
         "keys": KeySet((KEY,)).to_jwks(),
+        "ledger_key": str(LEDGER_KEY),
         **changes,
     }
     return json.dumps(
@@ -88,6 +91,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "issuer no text": {"issuer": 5},
     "no key": {"keys": {"keys": []}},
     "keys no set": {"keys": []},
+    "no ledger key": {"ledger_key": None},
+    "ledger key no text": {"ledger_key": 1},
+    "ledger key of another form": {"ledger_key": "verifier.example/ledger"},
     "TLS root no PEM": {"tls_root": "none"},
     "TLS root no text": {"tls_root": 1},
     "join token empty": {"join_token": ""},
@@ -129,7 +135,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(["issuer", "keys", "tls_root", "join_token", "v"]), JSON)
+@given(st.sampled_from(["issuer", "keys", "ledger_key", "tls_root", "join_token", "v"]), JSON)
 def test_any_member(name: str, value: Any) -> None:
     """Any value of any member gives a bundle or MalformedError, never any other error."""
     try:

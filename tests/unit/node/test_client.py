@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -19,6 +20,7 @@ from bootlease.model import Effect, Finding, HashAlg
 from bootlease.node.bundle import JoinBundle
 from bootlease.node.calls import UnavailableError
 from bootlease.node.client import VerifierClient
+from bootlease.testing.sealing import SealedLedger
 from bootlease.token import KeySet, PublicKey, VerificationKey
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ PROBLEM = "application/problem+json"
 KEY = VerificationKey(
     PublicKey.from_cryptography(ec.generate_private_key(ec.SECP256R1()).public_key())
 )
-BUNDLE = JoinBundle("http://127.0.0.1:1", KeySet((KEY,)))
+BUNDLE = JoinBundle("http://127.0.0.1:1", KeySet((KEY,)), SealedLedger.create().key)
 
 
 def client(answer: Callable[[httpx2.Request], httpx2.Response]) -> VerifierClient:
@@ -197,7 +199,7 @@ def test_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_tls_root() -> None:
     """A TLS root that OpenSSL cannot use is an error in one line."""
     with pytest.raises(TransportError, match="TLS root"):
-        VerifierClient(JoinBundle("https://v.example", BUNDLE.keys, tls_root="x"))
+        VerifierClient(replace(BUNDLE, issuer="https://v.example", tls_root="x"))
 
 
 def test_refusal_says_where_it_is_recorded() -> None:
@@ -233,7 +235,8 @@ def test_verifier_without_tls() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        bundle = JoinBundle(f"https://127.0.0.1:{listener.getsockname()[1]}", BUNDLE.keys)
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        bundle = JoinBundle(url, BUNDLE.keys, BUNDLE.ledger_key)
         with pytest.raises(UnavailableError, match="it speaks plain HTTP"):
             VerifierClient(bundle, timeout=5).challenge(NODE)
         thread.join()

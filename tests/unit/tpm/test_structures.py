@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bootlease.errors import MalformedError
 from bootlease.model import ClockInfo, HashAlg
@@ -30,6 +33,8 @@ from bootlease.tpm import (
     parse_signature,
 )
 from bootlease.tpm.algorithms import algorithm_name, attest_name, hash_name
+from bootlease.tpm.attest import _read_any_quote as read_any_quote
+from bootlease.tpm.attest import read_quote
 
 HEAD: Final = bytes.fromhex(
     "ff544347 8018"
@@ -199,12 +204,57 @@ def test_numbers_of_a_signature_may_have_any_size(r: int, s: int) -> None:
 def test_a_quote_may_have_names_and_digests_of_any_size(
     signer: int, extra: int, digest: int, select: int
 ) -> None:
-    """SHA-256 throughout is read in two steps; the same total of other sizes is not that."""
+    """SHA-256 throughout is read in one step; the same total of other sizes is not that."""
     info = TPMSQuoteInfo((PCRSelection(HashAlg.SHA256, (0, 7), select),), b"\x03" * digest)
     clock = ClockInfo(1, 2, 3, safe=True)
     attest = TPMSAttest(
         TPM_GENERATED, TPMST.ATTEST_QUOTE, b"\x01" * signer, b"\x02" * extra, clock, 9, info
     )
     assert parse_attest(attest.marshal()) == attest
+    assert read_quote(attest.marshal())[-2:] == (info.selections, info.pcr_digest)
     with pytest.raises(MalformedError, match="after the end"):
         parse_attest(attest.marshal() + b"\0")
+    with pytest.raises(MalformedError, match="after the end"):
+        read_quote(attest.marshal() + b"\0")
+
+
+PLAIN: Final = TPMSAttest(
+    TPM_GENERATED,
+    TPMST.ATTEST_QUOTE,
+    b"\x00\x0b" + bytes(32),
+    bytes(range(32)),
+    ClockInfo(1, 2, 3, safe=True),
+    9,
+    TPMSQuoteInfo((PCRSelection(HashAlg.SHA256, (0, 7)),), bytes(range(32, 64))),
+).marshal()
+
+
+def outcome(read: Callable[[bytes], object], data: bytes) -> object:
+    """Return what a reader makes of bytes, or that they are malformed."""
+    try:
+        return read(data)
+    except MalformedError:
+        return MalformedError
+
+
+@given(st.integers(0, len(PLAIN)), st.integers(0, 4), st.binary(max_size=4))
+def test_the_step_that_reads_a_usual_quote_reads_what_the_reader_reads(
+    at: int, removed: int, inserted: bytes
+) -> None:
+    """Whatever the bytes, the layout of nearly all quotes changes neither values nor refusals."""
+    data = PLAIN[:at] + inserted + PLAIN[at + removed :]
+    assert outcome(read_quote, data) == outcome(read_any_quote, data)
+
+
+@given(st.integers(0, len(PLAIN) - 1), st.integers(0, 255))
+def test_a_usual_quote_with_one_byte_changed_is_read_alike(at: int, byte: int) -> None:
+    """No length or count of the layout is taken on trust."""
+    data = PLAIN[:at] + bytes((byte,)) + PLAIN[at + 1 :]
+    assert outcome(read_quote, data) == outcome(read_any_quote, data)
+
+
+def test_a_usual_quote_is_read_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quote of a P-256 or RSA key with a SHA-256 name never reaches the reader."""
+    expected = read_any_quote(PLAIN)
+    monkeypatch.setattr("bootlease.tpm.attest._read_any_quote", None)
+    assert read_quote(PLAIN) == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.model import ClockInfo, HashAlg, PCRValues
+from bootlease.model import ClockInfo, FixedPCRValues, HashAlg, PCRValues
 from bootlease.tpm import (
     TPM_GENERATED,
     TPMRH,
@@ -143,6 +143,7 @@ class Forge:
         )
     )
     pcrs: PCRValues = field(default_factory=lambda: PCRS)
+    kept: bool = False
 
     def change(self, **changes: object) -> Forge:
         """Bend the attestation."""
@@ -159,7 +160,8 @@ class Forge:
         message = self.attest.marshal() if message is None else message
         signature = bend(sign(self.private, message, self.scheme, self.hash_alg))
         key = accept_attestation_key(ak_public(self.private, self.scheme, self.hash_alg))
-        return verify_quote(message, signature.marshal(), key, NONCE, self.pcrs)
+        pcrs = FixedPCRValues(self.pcrs) if self.kept else self.pcrs
+        return verify_quote(message, signature.marshal(), key, NONCE, pcrs)
 
     def findings(self, *, bend: Bend = lambda signature: signature) -> set[str]:
         """Return why it is refused."""
@@ -253,13 +255,26 @@ BENT: Final[dict[str, tuple[str, dict[str, object]]]] = {
 }
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["values", "values that others had"])
 @pytest.mark.parametrize(("finding", "changes"), BENT.values(), ids=BENT)
 def test_a_quote_bent_in_one_place_is_refused_for_it(
-    finding: str, changes: dict[str, object]
+    finding: str, changes: dict[str, object], *, kept: bool
 ) -> None:
     """A well-signed quote that is wrong in one way has the one finding for it."""
     extra = {"quote.pcr.value-missing"} if finding == "quote.selection.pcr-range" else set()
-    assert Forge().change(**changes).findings() == {finding} | extra
+    assert Forge(kept=kept).verify().pcrs[HashAlg.SHA256]
+    for _ in range(2):
+        assert Forge(kept=kept).change(**changes).findings() == {finding} | extra
+
+
+def test_what_was_remembered_of_values_cannot_be_written_to() -> None:
+    """Quotes that share PCR values share no mapping that anybody can change."""
+    quoted: Any = Forge(kept=True).verify().pcrs
+    assert quoted == {HashAlg.SHA256: {pcr: PCRS[HashAlg.SHA256][pcr] for pcr in range(10)}}
+    with pytest.raises(TypeError):
+        quoted[HashAlg.SHA256][0] = bytes(32)
+    with pytest.raises(TypeError):
+        quoted[HashAlg.SHA256] = {}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TPMST if kind != TPMST.ATTEST_QUOTE])

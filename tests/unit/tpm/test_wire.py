@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 from bootlease.errors import MalformedError
@@ -52,13 +50,3 @@ def test_trailing_bytes_are_malformed_unless_taken() -> None:
         reader.finish()
     assert reader.rest() == b"ab"
     reader.finish()
-
-
-def test_a_peek_reads_nothing_and_never_past_the_end() -> None:
-    """What is looked at is still there to be read; where less is left, there is nothing to see."""
-    layout = struct.Struct(">HH")
-    reader = Reader(b"\0\1\0\2\0\3")
-    assert reader.u16() == 1
-    assert reader.peek(layout) == (2, 3)
-    assert reader.u16() == 2
-    assert reader.peek(layout) is None

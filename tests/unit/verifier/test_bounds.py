@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,10 +21,10 @@ from bootlease.store import SQLStore
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description
+from bootlease.testing.keys import fresh_keys
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, REFERENCE, default_lease
 from bootlease.testing.simulated_node import SimulatedNode
-from bootlease.token import PrivateKeySigner
 from bootlease.verifier import leasing
 from bootlease.verifier.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.app import build_app
@@ -38,6 +37,8 @@ from bootlease.verifier.rates import RateCounter, client_at
 from bootlease.verifier.service import Service, build_service
 
 EVIDENCE = {"content-type": "application/vnd.bootlease.evidence+cbor"}
+ISSUER = "https://v.example"
+AUTHOR = "operator:test"
 KIBIBYTE = 1024
 
 
@@ -81,7 +82,8 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, local_ca: LocalCA) -> Iterator[World]:
     """A verifier with policy, root and reference."""
-    store = SQLStore.open(tmp_path / "verifier.db")
+    keys = fresh_keys(ISSUER)
+    store = SQLStore.open(tmp_path / "verifier.db", keys.ledger, keys.ledger.key.name)
     clock = StoppedClock(int(local_ca.root.not_valid_before_utc.timestamp()) + 2 * 86_400)
     learned = learn(
         replay(parse_event_log(simulate_boot(grub_description()).event_log)),
@@ -94,11 +96,10 @@ def world(tmp_path: Path, local_ca: LocalCA) -> Iterator[World]:
     )
 
     async def build() -> Service:
-        signer = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
-        service = await build_service(store, signer, "https://v.example", clock=clock)
-        await service.registry.add_roots(local_ca.roots_pem)
-        await service.registry.register_reference(serialise_reference(learned))
-        await service.registry.activate_policy(POLICY.encode())
+        service = await build_service(store, keys, ISSUER, clock=clock)
+        await service.registry.add_roots(local_ca.roots_pem, author=AUTHOR)
+        await service.registry.register_reference(serialise_reference(learned), author=AUTHOR)
+        await service.registry.activate_policy(POLICY.encode(), author=AUTHOR)
         return service
 
     yield World(asyncio.run(build()), clock, local_ca)
@@ -367,7 +368,7 @@ def test_the_operator_is_heard_whatever_came_from_its_address(world: World) -> N
 
     async def register() -> None:
         await world.service.store.add_credential(
-            secret_digest(credential), label="test", now=world.clock.now()
+            secret_digest(credential), label="test", now=world.clock.now(), author=AUTHOR
         )
         await world.service.registry.reload()
 

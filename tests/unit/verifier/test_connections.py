@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from bootlease.verifier.contract import EVIDENCE
 from bootlease.verifier.http_protocol import DeadlineH11Protocol, protocol_within
 from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
+from bootlease.verifier.usual_cycle import UsualCycle
 
 FEW = replace(DEFAULT_LIMITS, connections=4, connections_per_client=3)
+PATH = f"/v1/nodes/{'ab' * 32}/leases"
+
+
+def evidence(length: int) -> bytes:
+    """The head of a request as nodes send it."""
+    return (
+        f"POST {PATH} HTTP/1.1\r\nhost: v\r\ncontent-type: {EVIDENCE}\r\n"
+        f"content-length: {length}\r\n\r\n"
+    ).encode()
+
+
 REQUEST = b"GET / HTTP/1.1\r\nhost: v\r\n\r\n"
-ENDLESS = b"POST / HTTP/1.1\r\nhost: v\r\ncontent-length: 9\r\n\r\n"
+USUAL = evidence(5) + b"12345"
+either = pytest.mark.parametrize(
+    ("whole", "endless"),
+    [
+        (REQUEST, b"POST / HTTP/1.1\r\nhost: v\r\ncontent-length: 9\r\n\r\n"),
+        (USUAL, evidence(9)),
+    ],
+    ids=["general", "usual"],
+)
+"""A request that is complete and one that waits for its body, in each of the two ways."""
+either_whole = pytest.mark.parametrize("whole", [REQUEST, USUAL], ids=["general", "usual"])
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Server:
@@ -39,20 +65,28 @@ class Server:
         return reader, writer
 
 
-def served(limits: Limits, story: Callable[[Server], Awaitable[None]]) -> None:
-    """Run a story against a server that answers when it has the whole body."""
+async def send_ok(send: Any, *headers: tuple[bytes, bytes]) -> None:
+    """Answer."""
+    length = (b"content-length", b"2")
+    await send({"type": "http.response.start", "status": 200, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": b"ok"})
 
-    async def app(_: Any, receive: Any, send: Any) -> None:
-        while (await receive()).get("more_body"):
-            pass
-        headers = [(b"content-length", b"2")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"ok"})
+
+async def patient(_: Any, receive: Any, send: Any) -> None:
+    """Answer when the whole body is there."""
+    while (await receive()).get("more_body"):
+        pass
+    await send_ok(send)
+
+
+def served(limits: Limits, story: Callable[[Server], Awaitable[None]], app: App = patient) -> None:
+    """Run a story against a server."""
 
     async def whole() -> None:
         config = uvicorn.Config(app, log_config=None, lifespan="off")
         config.load()
         state = ServerState()
+        state.default_headers = [(b"date", b"now")]
         protocol = protocol_within(limits)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1", 0)
@@ -65,19 +99,21 @@ def served(limits: Limits, story: Callable[[Server], Awaitable[None]]) -> None:
                     writer.transport.abort()
                 await asyncio.sleep(0.05)
         assert not protocol.peers
+        assert not state.tasks
 
     asyncio.run(whole())
 
 
-def test_a_client_replaces_its_own_oldest_idle_connection() -> None:
+@either
+def test_a_client_replaces_its_own_oldest_idle_connection(whole: bytes, endless: bytes) -> None:
     """Others keep theirs, and a request in progress is not ended."""
 
     async def story(server: Server) -> None:
         other, _ = await server.open("127.0.0.2")
-        busy, _ = await server.open("127.0.0.3", ENDLESS)
+        busy, _ = await server.open("127.0.0.3", endless)
         idle, _ = await server.open("127.0.0.3")
-        await server.open("127.0.0.3", ENDLESS)
-        last, _ = await server.open("127.0.0.3", REQUEST)
+        await server.open("127.0.0.3", endless)
+        last, _ = await server.open("127.0.0.3", whole)
         assert (await last.readline()).startswith(b"HTTP/1.1 200")
         assert idle.at_eof() or await idle.read(1) == b""
         assert not other.at_eof()
@@ -86,59 +122,65 @@ def test_a_client_replaces_its_own_oldest_idle_connection() -> None:
     served(FEW, story)
 
 
-def test_a_client_whose_requests_are_all_in_progress_is_told_to_come_back() -> None:
+@either
+def test_a_client_whose_requests_are_all_in_progress_is_told_to_come_back(
+    whole: bytes, endless: bytes
+) -> None:
     """503 as a problem document, and the others are served."""
 
     async def story(server: Server) -> None:
         for _ in range(3):
-            await server.open("127.0.0.3", ENDLESS)
+            await server.open("127.0.0.3", endless)
         refused, _ = await server.open("127.0.0.3")
         answer = await refused.read()
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"application/problem+json" in answer
         assert b"retry-after: 2" in answer
-        good, _ = await server.open("127.0.0.2", REQUEST)
+        good, _ = await server.open("127.0.0.2", whole)
         assert (await good.readline()).startswith(b"HTTP/1.1 200")
 
     served(FEW, story)
 
 
-def test_a_newcomer_gets_the_place_of_an_idle_connection() -> None:
+@either_whole
+def test_a_newcomer_gets_the_place_of_an_idle_connection(whole: bytes) -> None:
     """However many clients hold the places, silence holds none."""
 
     async def story(server: Server) -> None:
         for number in range(4):
             await server.open(f"127.0.0.{10 + number}")
-        newcomer, _ = await server.open("127.0.0.3", REQUEST)
+        newcomer, _ = await server.open("127.0.0.3", whole)
         assert (await newcomer.readline()).startswith(b"HTTP/1.1 200")
         assert len(server.state.connections) == 4
 
     served(FEW, story)
 
 
-def test_a_server_full_of_requests_says_so() -> None:
+@either
+def test_a_server_full_of_requests_says_so(whole: bytes, endless: bytes) -> None:
     """Nothing in progress is ended for a newcomer."""
 
     async def story(server: Server) -> None:
         for number in range(4):
-            await server.open(f"127.0.0.{10 + number}", ENDLESS)
-        refused, _ = await server.open("127.0.0.3", REQUEST)
+            await server.open(f"127.0.0.{10 + number}", endless)
+        refused, _ = await server.open("127.0.0.3", whole)
         assert (await refused.read()).startswith(b"HTTP/1.1 503 ")
         assert len(server.state.connections) == 4
 
     served(FEW, story)
 
 
-def test_idle_connections_are_kept_less_long_where_there_are_many() -> None:
+@either_whole
+def test_idle_connections_are_kept_less_long_where_there_are_many(whole: bytes) -> None:
     """Half of the places taken is many."""
 
     async def story(server: Server) -> None:
-        await server.open("127.0.0.2", REQUEST)
+        await server.open("127.0.0.2", whole)
         (first,) = server.state.connections
         assert isinstance(first, DeadlineH11Protocol)
         assert first.timeout_keep_alive == FEW.keep_alive
         await server.open("127.0.0.3")
-        _, writer = await server.open("127.0.0.4", REQUEST)
+        _, writer = await server.open("127.0.0.4", whole)
         assert writer is not None
         kept = {
             each.timeout_keep_alive
@@ -148,3 +190,172 @@ def test_idle_connections_are_kept_less_long_where_there_are_many() -> None:
         assert kept == {FEW.keep_alive, FEW.keep_alive_crowded}
 
     served(FEW, story)
+
+
+async def answer_on(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """One answer: its head and its body."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with what came."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    assert scope["method"] == "POST" or not body
+    assert scope["scheme"] == "http"
+    content = f"{scope['path']} {len(scope['headers'])} ".encode() + body
+    headers = [(b"content-length", b"%d" % len(content)), (b"x", b"y")]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": content[:3], "more_body": True})
+    await send({"type": "http.response.body", "body": content[3:]})
+
+
+@pytest.mark.parametrize(
+    "cuts", [(), (10,), (len(USUAL) - 5,), (len(USUAL) - 3, len(USUAL) - 1), (1, 300)]
+)
+def test_a_usual_request_may_arrive_in_pieces(cuts: tuple[int, ...]) -> None:
+    """Wherever it is cut, the application sees the same, and the answer is the same."""
+
+    async def story(server: Server) -> None:
+        reader, writer = await server.open("127.0.0.2")
+        for start, end in zip((0, *cuts), (*cuts, len(USUAL)), strict=True):
+            writer.write(USUAL[start:end])
+            await asyncio.sleep(0.02)
+        head, body = await answer_on(reader)
+        assert head.startswith(b"HTTP/1.1 201 Created\r\n")
+        assert b"\r\nx: y\r\n" in head
+        assert head.count(b"content-length:") == 1
+        assert b"\r\ndate: now\r\n" in head
+        assert body == PATH.encode() + b" 3 12345"
+
+    served(FEW, story, echo)
+
+
+def test_usual_and_other_requests_share_a_connection() -> None:
+    """In any order: neither way leaves anything behind that the other would trip over."""
+
+    async def story(server: Server) -> None:
+        reader, writer = await server.open("127.0.0.2")
+        for request in (USUAL, USUAL, REQUEST, USUAL, REQUEST, REQUEST, USUAL):
+            writer.write(request)
+            _, body = await answer_on(reader)
+            expected = PATH.encode() + b" 3 12345" if request is USUAL else b"/ 1 "
+            assert body == expected
+        (connection,) = server.state.connections
+        assert isinstance(connection, DeadlineH11Protocol)
+        assert isinstance(connection.cycle, UsualCycle)
+
+    served(FEW, story, echo)
+
+
+@pytest.mark.parametrize("behind", [USUAL, REQUEST, b"x", b"x" * 100_000])
+def test_what_comes_behind_a_usual_request_is_dropped(behind: bytes) -> None:
+    """One answer, and the end of the connection: a second request never hides in a first."""
+
+    async def story(server: Server) -> None:
+        reader, _ = await server.open("127.0.0.2", USUAL + behind)
+        head, body = await answer_on(reader)
+        assert head.startswith(b"HTTP/1.1 201 ")
+        assert body == PATH.encode() + b" 3 12345"
+        with contextlib.suppress(ConnectionResetError):  # what was dropped may be on its way still
+            assert await reader.read() == b""
+
+    served(FEW, story, echo)
+
+
+@pytest.mark.parametrize("headers", [(), ((b"connection", b"close"),)])
+def test_an_answer_before_the_body_ends_the_connection(
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    """The rest of the body cannot pass for the next request, and the client is told, once."""
+
+    async def hasty(_scope: Any, _receive: Any, send: Any) -> None:
+        await send_ok(send, *headers)
+
+    async def story(server: Server) -> None:
+        reader, _ = await server.open("127.0.0.2", evidence(500))
+        head, body = await answer_on(reader)
+        assert head.count(b"connection: close\r\n") == 1
+        assert body == b"ok"
+        assert await reader.read() == b""
+
+    served(FEW, story, hasty)
+
+
+def test_a_client_that_hangs_up_is_noticed_in_a_usual_request() -> None:
+    """The application hears of it instead of waiting for a body that never comes."""
+    heard = []
+
+    async def listening(_scope: Any, receive: Any, _send: Any) -> None:
+        while (message := await receive())["type"] == "http.request":
+            pass
+        heard.append(message["type"])
+
+    async def story(server: Server) -> None:
+        _, writer = await server.open("127.0.0.2", evidence(9) + b"123")
+        writer.close()
+        await asyncio.sleep(0.1)
+        assert heard == ["http.disconnect"]
+
+    served(FEW, story, listening)
+
+
+def test_the_time_for_headers_is_over_when_they_are_there() -> None:
+    """A usual request is not ended while its body is on the way; one without end of head is."""
+    quick = replace(FEW, header_time=0.2)
+
+    async def story(server: Server) -> None:
+        reader, writer = await server.open("127.0.0.2", evidence(5))
+        cut, _ = await server.open("127.0.0.2", evidence(5)[:-2])
+        await asyncio.sleep(0.3)
+        assert await cut.read() == b""
+        writer.write(b"12345")
+        _, body = await answer_on(reader)
+        assert body == b"ok"
+        writer.write(evidence(5)[:-2])
+        assert await asyncio.wait_for(reader.read(), 1) == b""
+
+    served(quick, story)
+
+
+def test_a_connection_at_rest_after_a_usual_request_is_closed_in_time() -> None:
+    """Keep-alive ends, as after every other request."""
+
+    async def story(server: Server) -> None:
+        reader, _ = await server.open("127.0.0.2", USUAL)
+        await answer_on(reader)
+        assert await asyncio.wait_for(reader.read(), 3) == b""
+
+    served(replace(FEW, keep_alive=1, keep_alive_crowded=1), story)
+
+
+def test_an_answer_with_a_line_break_in_a_header_is_not_sent() -> None:
+    """A defect that would let one answer pass for two ends as a defect."""
+
+    async def broken(_scope: Any, _receive: Any, send: Any) -> None:
+        await send_ok(send, (b"x", b"y\r\nset-cookie: z"))
+
+    async def story(server: Server) -> None:
+        reader, _ = await server.open("127.0.0.2", USUAL)
+        assert b"set-cookie" not in await reader.read()
+
+    served(FEW, story, broken)
+
+
+def test_a_defect_in_a_usual_request_is_a_500() -> None:
+    """The client is answered, and the connection is not used again."""
+
+    async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise ZeroDivisionError
+
+    async def story(server: Server) -> None:
+        reader, _ = await server.open("127.0.0.2", USUAL)
+        head, _ = await answer_on(reader)
+        assert head.startswith(b"HTTP/1.1 500 ")
+        assert await reader.read() == b""
+
+    served(FEW, story, broken)

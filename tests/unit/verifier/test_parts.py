@@ -14,22 +14,24 @@ from hypothesis import strategies as st
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.model import Finding
+from bootlease.ports import StoredCredential
 from bootlease.verifier.access import (
     ADMIN_PREFIX,
     bearer_digest,
-    is_known,
+    credential_of,
     new_secret,
     secret_digest,
 )
 from bootlease.verifier.datadir import (
     DATABASE,
+    LEDGER_KEY,
     SETTINGS,
     SIGNING_KEY,
     Settings,
     check_issuer,
     exclusive,
-    load_signing_key,
-    make_signing_key,
+    load_keys,
+    make_keys,
     read_settings,
     write_private,
     write_settings,
@@ -39,6 +41,8 @@ from bootlease.verifier.limits import Rate
 from bootlease.verifier.problems import ProblemError, ProblemKind, problem_members
 from bootlease.verifier.rates import RateCounter
 from bootlease.verifier.server import parse_listen
+
+ISSUER = "https://verifier.example:8443"
 
 
 def test_a_rate_allows_its_count_and_tells_how_long_to_wait() -> None:
@@ -75,12 +79,12 @@ def test_a_header_without_a_bearer_credential_has_no_digest(header: str | None) 
 
 def test_a_credential_is_known_by_its_digest_alone() -> None:
     """Right, wrong, and none registered."""
-    known = [secret_digest("one"), secret_digest("two")]
+    known = [StoredCredential(secret_digest(name), name) for name in ("one", "two")]
     digest = bearer_digest("bearer two")
     assert digest is not None
-    assert is_known(digest, known)
-    assert not is_known(secret_digest("three"), known)
-    assert not is_known(digest, [])
+    assert credential_of(digest, known) == known[1]
+    assert credential_of(secret_digest("three"), known) is None
+    assert credential_of(digest, []) is None
 
 
 @pytest.mark.parametrize(
@@ -144,33 +148,51 @@ def test_damaged_settings_are_refused(tmp_path: Path, text: str) -> None:
         read_settings(tmp_path)
 
 
-def test_the_signing_key_is_private_and_made_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [SIGNING_KEY, LEDGER_KEY])
+def test_a_key_is_private_and_made_once(tmp_path: Path, name: str) -> None:
     """Mode 0600, never overwritten, loaded as it was made."""
-    make_signing_key(tmp_path)
-    path = tmp_path / SIGNING_KEY
+    make_keys(tmp_path)
+    path = tmp_path / name
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert load_signing_key(tmp_path).key_id == load_signing_key(tmp_path).key_id
+    first, second = load_keys(tmp_path, ISSUER), load_keys(tmp_path, ISSUER)
+    assert first.token.key_id == second.token.key_id
+    assert first.ledger.key == second.ledger.key
+    assert first.ledger.key.name == "verifier.example:8443/ledger"
     with pytest.raises(FileExistsError):
-        make_signing_key(tmp_path)
+        make_keys(tmp_path)
 
 
+@pytest.mark.parametrize("name", [SIGNING_KEY, LEDGER_KEY])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o700, 0o4600])
-def test_a_signing_key_with_a_wider_mode_is_not_used(tmp_path: Path, mode: int) -> None:
-    """Whoever else could read it could sign tokens."""
-    make_signing_key(tmp_path)
-    (tmp_path / SIGNING_KEY).chmod(mode)
+def test_a_key_with_a_wider_mode_is_not_used(tmp_path: Path, name: str, mode: int) -> None:
+    """Whoever else could read it could sign tokens, or another history."""
+    make_keys(tmp_path)
+    (tmp_path / name).chmod(mode)
     with pytest.raises(MalformedError, match="mode"):
-        load_signing_key(tmp_path)
+        load_keys(tmp_path, ISSUER)
+
+
+def test_keys_are_not_exchanged(tmp_path: Path) -> None:
+    """The ledger's key does not sign tokens, nor the other way round."""
+    make_keys(tmp_path)
+    for name, other in ((SIGNING_KEY, LEDGER_KEY), (LEDGER_KEY, SIGNING_KEY)):
+        kept = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes((tmp_path / other).read_bytes())
+        with pytest.raises(MalformedError, match="is not an"):
+            load_keys(tmp_path, ISSUER)
+        (tmp_path / name).write_bytes(kept)
 
 
 def test_a_signing_key_that_is_none_is_refused(tmp_path: Path) -> None:
     """Absent, a link, not PEM, RSA, another curve."""
     with pytest.raises(MalformedError):
-        load_signing_key(tmp_path)
+        load_keys(tmp_path, ISSUER)
+    make_keys(tmp_path)
     path = tmp_path / SIGNING_KEY
+    path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(MalformedError):
-        load_signing_key(tmp_path)
+        load_keys(tmp_path, ISSUER)
     path.unlink()
     pems = [b"nonsense"] + [
         key.private_bytes(
@@ -186,7 +208,7 @@ def test_a_signing_key_that_is_none_is_refused(tmp_path: Path) -> None:
     for pem in pems:
         write_private(path, pem)
         with pytest.raises(MalformedError):
-            load_signing_key(tmp_path)
+            load_keys(tmp_path, ISSUER)
         path.unlink()
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
@@ -32,15 +31,21 @@ from bootlease.ledger import DecisionRecord
 from bootlease.lineage import HighWaterMark
 from bootlease.model import ClockInfo, HashAlg
 from bootlease.policy import parse_policy
-from bootlease.ports import CommitOutcome, DecisionCommit, StoredPolicy, StoreUnavailableError
+from bootlease.ports import (
+    CommitOutcome,
+    Committed,
+    DecisionCommit,
+    StoredPolicy,
+    StoreUnavailableError,
+)
 from bootlease.reference import DEFAULT_PCRS, learn, serialise_reference
 from bootlease.store import SQLStore
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description
+from bootlease.testing.keys import fresh_keys
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, REFERENCE, default_lease
 from bootlease.testing.simulated_node import SimulatedNode
-from bootlease.token import PrivateKeySigner
 from bootlease.tpm import TPMSECCPoint, accept_endorsement_key, parse_public
 from bootlease.verifier import admin_routes, node_routes, public_routes
 from bootlease.verifier.app import build_app
@@ -48,6 +53,8 @@ from bootlease.verifier.leasing import Decided
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.service import Service, build_service
 
+ISSUER = "https://v.example"
+AUTHOR = "operator:test"
 LIFE = 120
 
 
@@ -118,7 +125,8 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, local_ca: LocalCA) -> Iterator[World]:
     """A verifier with one enrolled node."""
-    store = SQLStore.open(tmp_path / "verifier.db")
+    keys = fresh_keys(ISSUER)
+    store = SQLStore.open(tmp_path / "verifier.db", keys.ledger, keys.ledger.key.name)
     boot = simulate_boot(grub_description())
     start = int(local_ca.root.not_valid_before_utc.timestamp()) + 2 * 86_400
     clock = StoppedClock(start)
@@ -133,11 +141,10 @@ def world(tmp_path: Path, local_ca: LocalCA) -> Iterator[World]:
     )
 
     async def build() -> World:
-        signer = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
-        service = await build_service(store, signer, "https://v.example", clock=clock)
-        await service.registry.add_roots(local_ca.roots_pem)
-        await service.registry.register_reference(serialise_reference(learned))
-        await service.registry.activate_policy(POLICY.encode())
+        service = await build_service(store, keys, ISSUER, clock=clock)
+        await service.registry.add_roots(local_ca.roots_pem, author=AUTHOR)
+        await service.registry.register_reference(serialise_reference(learned), author=AUTHOR)
+        await service.registry.activate_policy(POLICY.encode(), author=AUTHOR)
         made = World(service, clock, SimulatedNode(local_ca, boot=boot), store)
         await made.enrol()
         return made
@@ -226,9 +233,11 @@ def test_a_decision_that_conflicts_is_made_again(
     tried: list[int] = []
     commit = world.store.commit_decision
 
-    async def conflict_once(decision: DecisionCommit) -> CommitOutcome:
+    async def conflict_once(decision: DecisionCommit) -> Committed:
         tried.append(decision.lineage_version)
-        return CommitOutcome.CONFLICT if len(tried) == 1 else await commit(decision)
+        if len(tried) == 1:
+            return Committed(CommitOutcome.CONFLICT)
+        return await commit(decision)
 
     monkeypatch.setattr(world.store, "commit_decision", conflict_once)
 
@@ -255,11 +264,11 @@ def test_a_policy_that_asks_for_more_ends_no_lineage(
 
     async def story() -> None:
         registry, leasing = world.service.registry, world.service.leasing
-        await registry.activate_policy(before.encode())
+        await registry.activate_policy(before.encode(), author=AUTHOR)
         first = LeaseAnswer.parse(
             (await world.lease(await leasing.challenge(world.node))).answer.body
         )
-        await registry.activate_policy(after.encode())
+        await registry.activate_policy(after.encode(), author=AUTHOR)
         world.clock.time += waited
         with pytest.raises(ProblemError) as outdated:
             await world.lease(first.challenge, first.head)
@@ -280,9 +289,9 @@ def test_only_the_node_itself_hears_that_its_challenge_is_outdated(world: World)
 
     async def story() -> None:
         registry, leasing = world.service.registry, world.service.leasing
-        await registry.activate_policy(FEWER_PCRS.encode())
+        await registry.activate_policy(FEWER_PCRS.encode(), author=AUTHOR)
         challenge = await leasing.challenge(world.node)
-        await registry.activate_policy(POLICY.encode())
+        await registry.activate_policy(POLICY.encode(), author=AUTHOR)
         world.device.lie(extra_data=b"\0" * 32)
         with pytest.raises(VerificationError):
             await world.lease(challenge)
@@ -298,15 +307,17 @@ def test_no_grant_commits_under_a_policy_that_is_over(
     commit = world.store.commit_decision
     outcomes: list[CommitOutcome] = []
 
-    async def overtaken(decision: DecisionCommit) -> CommitOutcome:
+    async def overtaken(decision: DecisionCommit) -> Committed:
         if not outcomes:
             # As from another process: this one's snapshot still has the policy of before.
             policy = parse_policy(stricter)
             await world.store.activate_policy(
-                StoredPolicy(2, policy.id, policy.digest, stricter.encode(), world.clock.time)
+                StoredPolicy(2, policy.id, policy.digest, stricter.encode(), world.clock.time),
+                author=AUTHOR,
             )
-        outcomes.append(await commit(decision))
-        return outcomes[-1]
+        committed = await commit(decision)
+        outcomes.append(committed.outcome)
+        return committed
 
     monkeypatch.setattr(world.store, "commit_decision", overtaken)
 
@@ -349,7 +360,7 @@ def test_an_enrolment_that_a_policy_overtook_begins_again(world: World) -> None:
     async def story() -> None:
         request = world.request()
         offer = await world.service.enrolling.begin(request.encode())
-        await world.service.registry.activate_policy(FEWER_PCRS.encode())
+        await world.service.registry.activate_policy(FEWER_PCRS.encode(), author=AUTHOR)
         secret = world.device.activate_credential(offer.id_object, offer.encrypted_secret)
         with pytest.raises(ProblemError) as refused:
             await world.service.enrolling.finish(offer.enrolment, Activation(secret).encode())
@@ -386,7 +397,7 @@ def test_a_join_token_is_looked_at_before_a_credential_is_made(world: World) -> 
     by_token = POLICY.replace('"any-endorsed"', '"join-token"')
 
     async def story() -> None:
-        await world.service.registry.activate_policy(by_token.encode())
+        await world.service.registry.activate_policy(by_token.encode(), author=AUTHOR)
         request = replace(world.request(), join_token="guess")
         with pytest.raises(VerificationError) as refused:
             await world.service.enrolling.begin(request.encode())
@@ -400,8 +411,8 @@ def test_a_state_that_never_settles_is_an_error_and_no_token(
 ) -> None:
     """After some tries the client is told to come back."""
 
-    async def conflict(_: DecisionCommit) -> CommitOutcome:
-        return CommitOutcome.CONFLICT
+    async def conflict(_: DecisionCommit) -> Committed:
+        return Committed(CommitOutcome.CONFLICT)
 
     monkeypatch.setattr(world.store, "commit_decision", conflict)
 
@@ -419,7 +430,7 @@ def test_no_answer_leaves_before_it_is_stored(
 ) -> None:
     """A store that fails means no token (attack G5)."""
 
-    async def fail(_: DecisionCommit) -> CommitOutcome:
+    async def fail(_: DecisionCommit) -> Committed:
         raise StoreUnavailableError("disk full")
 
     async def story() -> None:
@@ -454,7 +465,7 @@ def test_the_next_policy_must_name_registered_references(world: World) -> None:
     async def story() -> None:
         with pytest.raises(MalformedError, match="goldne"):
             await world.service.registry.activate_policy(
-                POLICY.replace(f'"{REFERENCE}"', '"goldne"').encode()
+                POLICY.replace(f'"{REFERENCE}"', '"goldne"').encode(), author=AUTHOR
             )
         assert world.service.registry.now.policy.epoch == 1
 
@@ -466,7 +477,7 @@ def test_a_refused_decision_names_the_policy_epoch_that_refused(world: World) ->
 
     async def story() -> None:
         await world.service.registry.activate_policy(
-            POLICY.replace('"tool:search"', '"tool:other"').encode()
+            POLICY.replace('"tool:search"', '"tool:other"').encode(), author=AUTHOR
         )
         decided = await world.lease(await world.service.leasing.challenge(world.node))
         assert {finding.id for finding in decided.findings} == {"policy.scope.denied"}

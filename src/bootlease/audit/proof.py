@@ -1,0 +1,380 @@
+"""Verifying a proof file: no network, no database, no clock; only keys that the caller trusts.
+
+The steps, labelled in the code; docs/proof.md says the same for a second implementation:
+
+1. the ledger's key signed every checkpoint; shards are chained; cosignatures verify;
+2. each decision of the lineage is in the ledger, is made again from the pieces in the file to the
+   same bytes, and continues the one before it;
+3. each enrolment's keys, names and certificates agree, and the ledger dates it;
+4. a trusted token key signed these claims; its receipt is the ledger's;
+5. nothing rides along that was not asked for by a digest.
+
+Every byte of the file lies under a signature, or under a digest that lies under one, or decides
+by itself whether the rest parses: a changed bit refuses the proof or makes it malformed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bootlease.appraisal import CodeIdentity
+from bootlease.audit.chain import ChainLink, VerifiedChain, verify_chain
+from bootlease.audit.enrolments import check_chain, check_enrolment, necessary_chain
+from bootlease.audit.pieces import ProofPieces
+from bootlease.audit.replay import Replayer
+from bootlease.audit.trees import ProvenTrees, verify_trees
+from bootlease.endorsement import Enrolment, TrustedRoots
+from bootlease.errors import MalformedError, VerificationError
+from bootlease.ledger import (
+    GovernanceRecord,
+    NoteKey,
+    encode_leaf,
+    verify_receipt,
+    verify_tlog_proof,
+)
+from bootlease.ledger.prooffile import ProofFile, ProvenEnrolment
+from bootlease.model import Finding
+from bootlease.token import (
+    AuthenticToken,
+    ExecutionClaims,
+    KeySet,
+    TokenFormat,
+    verify_cwt,
+    verify_jwt,
+)
+from bootlease.token.cose import parse_sign1
+from bootlease.token.receipts import RECEIPTS, receipts_of
+from bootlease.token.verified import MAX_TOKEN_BYTES
+
+ENROLLED: Final = "node.enrolled"
+_CWT_START: Final = b"\xd2"
+
+
+@dataclass(frozen=True, slots=True)
+class ProofTrust:
+    """What the verifier of a proof trusts, from outside the proof.
+
+    Attributes:
+        ledger: The key that signs the ledger.
+        tokens: The keys that sign tokens.
+        witnesses: Keys of witnesses that are believed.
+        quorum: How many of them must have cosigned the last checkpoint.
+        roots: Roots that the EK's certificates must lead to; ``None`` to take those that the
+            verifier trusted when it decided.
+    """
+
+    ledger: NoteKey
+    tokens: KeySet
+    witnesses: tuple[NoteKey, ...] = ()
+    quorum: int = 0
+    roots: TrustedRoots | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quorum <= len(self.witnesses):
+            raise ValueError("a quorum is at most the number of witnesses")
+
+
+@dataclass(frozen=True, slots=True)
+class ProofReport:
+    """What a proof proves. Made by ``verify_proof``.
+
+    Attributes:
+        claims: The lease's claims.
+        claims_digest: Their digest.
+        token: Form of the token in the proof, ``None`` where it has none.
+        receipt: The token came with a receipt, which verified.
+        origin: The shard that the lease is in.
+        size: Leaves of the tree that proves it.
+        root: Root of that tree.
+        witnesses: Names of the believed witnesses that cosigned the last checkpoint.
+        unchecked: Names of other witnesses: their keys came with the proof and count for nothing.
+        own_roots: The EK's certificates lead to the caller's own roots.
+        endorsed: A manufacturer vouches for the EK.
+        enrolled: The ledger has a record of the enrolment.
+        decisions: How many decisions the lineage has, each made again.
+        begun_at: When the lineage began.
+        code: The program that decided last.
+        notes: Findings that refuse nothing.
+    """
+
+    claims: ExecutionClaims
+    claims_digest: bytes
+    token: TokenFormat | None
+    receipt: bool
+    origin: str
+    size: int
+    root: bytes
+    witnesses: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    own_roots: bool
+    endorsed: bool
+    enrolled: bool
+    decisions: int
+    begun_at: int
+    code: CodeIdentity
+    notes: tuple[Finding, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
+        claims = self.claims
+        return {
+            "lease": claims.lease_id.hex(),
+            "node": claims.subject,
+            "decision": claims.decision.hex(),
+            "claims": self.claims_digest.hex(),
+            "issued_at": claims.issued_at,
+            "expires_at": claims.expires_at,
+            "token": None if self.token is None else self.token.value,
+            "receipt": self.receipt,
+            "checkpoint": {"origin": self.origin, "size": self.size, "root": self.root.hex()},
+            "witnesses": list(self.witnesses),
+            "unchecked_witnesses": list(self.unchecked),
+            "own_roots": self.own_roots,
+            "endorsed": self.endorsed,
+            "enrolment_in_ledger": self.enrolled,
+            "lineage": {"decisions": self.decisions, "begun_at": self.begun_at},
+            "code": {"version": self.code.version, "digest": self.code.digest.hex()},
+            "notes": [note.as_dict() for note in self.notes],
+        }
+
+
+def verify_proof(
+    proof: ProofFile, trust: ProofTrust, *, code: CodeIdentity | None = None
+) -> ProofReport:
+    """Prove that a lease was rightly given, by what stood in the ledger when it was.
+
+    Proves: the ledger that ``trust.ledger`` signs holds the decision that granted the lease; the
+    decision follows, by the program that runs now, from evidence that the node's AK signed, from
+    the policy, references and roots that it names, and from every decision before it back to full
+    evidence. Does not prove: that the verifier honestly activated a credential when it enrolled the
+    node; that a nonce was random and used once, or that the verifier's clock was right; that the
+    ledger shows everybody this tree, unless witnesses are believed; that the lease was not ended
+    early; what the node ran besides what was measured.
+
+    Args:
+        proof: Unverified.
+        trust: From outside the proof.
+        code: The program that runs now, to note where another one decided.
+
+    Returns:
+        What was proven.
+
+    Raises:
+        MalformedError: A piece does not parse.
+        VerificationError: With every check that failed.
+    """
+    # 1.
+    trees = verify_trees(proof, trust.ledger)
+    findings = list(_demand_quorum(trees, trust))
+    # 2.
+    pieces = ProofPieces(proof)
+    lease = hashlib.sha256(proof.claims).digest()
+    chain = verify_chain(proof.decisions, lease, trees, Replayer(pieces, code))
+    last = chain.links[-1]
+    findings += _issuer_findings(last, trust.ledger)
+    # 3.
+    findings += _enrolment_findings(proof, pieces, trees, trust)
+    # 4.
+    claims = _claims_of(last, proof.claims)
+    token, receipt = _verify_token(proof, trust, trees)
+    # 5.
+    findings += pieces.surplus()
+    if findings:
+        raise VerificationError(*findings)
+    return _report(proof, chain, trees, trust, (claims, token, receipt))
+
+
+def _demand_quorum(trees: ProvenTrees, trust: ProofTrust) -> Iterator[Finding]:
+    # Each shard holds the final checkpoint of the one before: the last cosignature covers all.
+    believed = _believed(trees, trust)
+    if len(believed) < trust.quorum:
+        yield Finding(
+            "proof.witness.quorum",
+            "Too few of the trusted witnesses have cosigned the last checkpoint.",
+            expected=str(trust.quorum),
+            seen=", ".join(believed) or "none",
+        )
+
+
+def _believed(trees: ProvenTrees, trust: ProofTrust) -> tuple[str, ...]:
+    seen = trees.trees[-1].witnesses
+    return tuple(key.name for key in trust.witnesses if key in seen)
+
+
+def _issuer_findings(last: ChainLink, key: NoteKey) -> Iterator[Finding]:
+    # The ledger's key names its verifier: nobody's ledger vouches for another's decisions.
+    issuer = last.record.issuer
+    if issuer.partition("://")[2] + "/ledger" != key.name:
+        yield Finding(
+            "proof.issuer.mismatch",
+            "The decision was made by another verifier than the one whose ledger this is.",
+            expected=key.name,
+            seen=issuer,
+        )
+
+
+def _enrolment_findings(
+    proof: ProofFile, pieces: ProofPieces, trees: ProvenTrees, trust: ProofTrust
+) -> Iterator[Finding]:
+    for proven in proof.enrolments:
+        enrolment = Enrolment.parse(proven.record)
+        yield from check_enrolment(enrolment)
+        broken = check_chain(enrolment, proven.chain, pieces.certificates)
+        yield from broken
+        if not broken:
+            # What the path does not need, no signature that was checked covers.
+            if necessary_chain(enrolment, proven.chain, pieces.certificates) != proven.chain:
+                yield Finding(
+                    "endorsement.surplus", "The EK's chain has certificates that it does not need."
+                )
+            yield from _own_root_findings(enrolment, trust)
+        yield from _governance_findings(enrolment, proven, proof, trees)
+
+
+def _own_root_findings(enrolment: Enrolment, trust: ProofTrust) -> Iterator[Finding]:
+    if trust.roots is None:
+        return
+    if enrolment.endorsement is None or enrolment.endorsement.root not in trust.roots:
+        yield Finding(
+            "proof.root.untrusted",
+            "The node's TPM is not vouched for by one of your own roots.",
+            seen="none" if enrolment.endorsement is None else enrolment.endorsement.root.hex(),
+        )
+
+
+def _governance_findings(
+    enrolment: Enrolment, proven: ProvenEnrolment, proof: ProofFile, trees: ProvenTrees
+) -> Iterator[Finding]:
+    if proven.governance is None or proven.place is None:
+        return
+    record = GovernanceRecord.parse(proven.governance)
+    if record.kind != ENROLLED or enrolment.digest not in record.details.values():
+        yield Finding(
+            "proof.enrolment.mismatch",
+            "The governance record is not that of the node's enrolment.",
+            seen=record.kind,
+        )
+    first = proof.decisions[0].place
+    if (proven.place.shard, proven.place.index) >= (first.shard, first.index):
+        yield Finding(
+            "proof.enrolment.late", "The ledger has the enrolment behind the first decision."
+        )
+    try:
+        trees.verify_leaf(encode_leaf(record.digest), proven.place)
+    except VerificationError as exc:
+        yield from exc.findings
+
+
+def _claims_of(last: ChainLink, encoded: bytes) -> ExecutionClaims:
+    for claims in last.claims:
+        if claims.encoded() == encoded:
+            return claims
+    raise VerificationError(
+        Finding("proof.claims.mismatch", "The claims are not those of a lease that was granted.")
+    )
+
+
+def _verify_token(
+    proof: ProofFile, trust: ProofTrust, trees: ProvenTrees
+) -> tuple[TokenFormat | None, bool]:
+    if proof.token is None:
+        if proof.receipt is not None:
+            raise MalformedError("a proof without token has no receipt")
+        return None, False
+    decision = proof.decisions[-1]
+    leaf = encode_leaf(
+        hashlib.sha256(decision.record).digest(), hashlib.sha256(proof.claims).digest()
+    )
+    origin = trees.trees[decision.place.shard].checkpoint.origin
+    if proof.token.startswith(_CWT_START):
+        verified = verify_cwt(proof.token, trust.tokens)
+        place = _cwt_receipt(proof, leaf, trust, origin)
+    else:
+        verified = verify_jwt(_ascii(proof.token), trust.tokens)
+        place = _jwt_receipt(proof, leaf, trust, origin)
+    _demand_claims(verified, proof.claims)
+    if place is not None and place != decision.place.index:
+        raise VerificationError(
+            Finding(
+                "proof.receipt.mismatch", "The token's receipt is for another place in the ledger."
+            )
+        )
+    return verified.format, place is not None
+
+
+def _cwt_receipt(proof: ProofFile, leaf: bytes, trust: ProofTrust, origin: str) -> int | None:
+    """Return the index that the receipt in a CWT proves, if it has one."""
+    token = proof.token or b""
+    if proof.receipt is not None:
+        raise MalformedError("the receipt of a CWT rides in the CWT")
+    # The unprotected header is under no signature; receipts alone carry their own.
+    header = parse_sign1(token, max_bytes=MAX_TOKEN_BYTES).unprotected
+    receipts = receipts_of(token)
+    if header.keys() - {RECEIPTS} or len(receipts) != len(header):
+        raise MalformedError("the token's unprotected header holds more than one receipt")
+    if not receipts:
+        return None
+    return verify_receipt(receipts[0], leaf, trust.ledger, origin=origin).index
+
+
+def _jwt_receipt(proof: ProofFile, leaf: bytes, trust: ProofTrust, origin: str) -> int | None:
+    """Return the index that the receipt beside a JWT proves, if there is one."""
+    if proof.receipt is None:
+        return None
+    verified = verify_tlog_proof(proof.receipt, leaf, trust.ledger, origin=origin)
+    if len(verified.checkpoint.note.signatures) != 1:
+        # Cosignatures belong to the proof's checkpoints, where their keys are listed.
+        raise MalformedError("the receipt's checkpoint has other signatures than the ledger's")
+    return verified.index
+
+
+def _ascii(token: bytes) -> str:
+    try:
+        return token.decode("ascii")
+    except UnicodeDecodeError as exc:
+        raise MalformedError("the token is neither a CWT nor a JWT") from exc
+
+
+def _demand_claims(verified: AuthenticToken, encoded: bytes) -> None:
+    if verified.claims.encoded() != encoded or (
+        verified.format is TokenFormat.CWT and verified.payload != encoded
+    ):
+        raise VerificationError(
+            Finding("proof.token.mismatch", "The token says something else than the lease.")
+        )
+
+
+def _report(
+    proof: ProofFile,
+    chain: VerifiedChain,
+    trees: ProvenTrees,
+    trust: ProofTrust,
+    lease: tuple[ExecutionClaims, TokenFormat | None, bool],
+) -> ProofReport:
+    claims, token, receipt = lease
+    record = chain.links[-1].record
+    tree = trees.trees[proof.decisions[-1].place.shard].checkpoint
+    believed = _believed(trees, trust)
+    listed = {key.name for each in trees.trees for key in each.witnesses}
+    enrolments = [Enrolment.parse(each.record) for each in proof.enrolments]
+    return ProofReport(
+        claims=claims,
+        claims_digest=claims.digest,
+        token=token,
+        receipt=receipt,
+        origin=tree.origin,
+        size=tree.size,
+        root=tree.root,
+        witnesses=believed,
+        unchecked=tuple(sorted(listed - {key.name for key in trust.witnesses})),
+        own_roots=trust.roots is not None,
+        endorsed=all(each.endorsement is not None for each in enrolments),
+        enrolled=all(each.governance is not None for each in proof.enrolments),
+        decisions=len(chain.links),
+        begun_at=chain.links[0].record.time,
+        code=CodeIdentity(record.code_version, record.code),
+        notes=chain.notes,
+    )

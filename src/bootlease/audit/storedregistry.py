@@ -1,0 +1,195 @@
+"""Stored policies, references, roots, enrolments and logs: each of its digest, and recorded.
+
+Digests are those of meanings; where a file has bytes besides, the governance record of it holds the
+digest of the whole file, so that a changed comment is found as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from bootlease import cbor
+from bootlease.audit.enrolments import check_chain, check_enrolment
+from bootlease.audit.rows import (
+    BlobRow,
+    Checked,
+    EnrolmentRow,
+    PolicyRow,
+    ReferenceRow,
+    RootRow,
+)
+from bootlease.endorsement import Enrolment, parse_certificate
+from bootlease.errors import MalformedError
+from bootlease.evidence.enrolment import MAX_ENROLMENT
+from bootlease.ledger import GovernanceDetail, GovernanceRecord
+from bootlease.model import Effect, Finding
+from bootlease.policy import parse_policy
+from bootlease.reference import parse_reference
+
+_COMPRESSION: Final = 6
+
+About = Mapping[bytes, Sequence[bytes]]
+"""Governance records by the digest of what they are about."""
+
+
+def check_policies(rows: Iterable[PolicyRow], about: About) -> Checked:
+    """Check every activated policy."""
+    checked = Checked()
+    for number, row in enumerate(rows, 1):
+        checked.rows += 1
+        findings = []
+        try:
+            policy = parse_policy(row.document)
+            if (policy.digest, policy.id, number) != (row.digest, row.id, row.epoch):
+                findings.append(_altered("policy"))
+        except MalformedError as exc:
+            findings.append(Finding("stored.policy.malformed", f"{exc}."))
+        wanted: dict[str, GovernanceDetail] = {
+            "epoch": row.epoch,
+            "id": row.id,
+            "digest": row.digest,
+            "document": _sha256(row.document),
+        }
+        findings += _recorded(about, row.digest, "policy.activated", row.activated_at, wanted)
+        checked.say(f"policy epoch {row.epoch}", findings)
+    return checked
+
+
+def check_references(rows: Iterable[ReferenceRow], about: About) -> Checked:
+    """Check every registered reference set."""
+    checked = Checked()
+    for number, row in enumerate(rows, 1):
+        checked.rows += 1
+        findings = []
+        try:
+            reference = parse_reference(row.document)
+            said = reference.digest, reference.name, number
+            if said != (row.digest, row.name, row.number):
+                findings.append(_altered("reference"))
+        except MalformedError as exc:
+            findings.append(Finding("stored.reference.malformed", f"{exc}."))
+        wanted: dict[str, GovernanceDetail] = {
+            "name": row.name,
+            "digest": row.digest,
+            "document": _sha256(row.document),
+        }
+        findings += _recorded(about, row.digest, "reference.registered", row.registered_at, wanted)
+        checked.say(f"reference {row.number}", findings)
+    return checked
+
+
+def check_roots(rows: Iterable[RootRow], about: About) -> Checked:
+    """Check every trusted root."""
+    checked = Checked()
+    for number, row in enumerate(rows, 1):
+        checked.rows += 1
+        findings = []
+        try:
+            parse_certificate(row.certificate)
+        except MalformedError as exc:
+            findings.append(Finding("stored.root.malformed", f"{exc}."))
+        if (_sha256(row.certificate), number) != (row.digest, row.number):
+            findings.append(_altered("root"))
+        findings += _recorded(about, row.digest, "root.added", row.added_at, {"digest": row.digest})
+        checked.say(f"root {row.number}", findings)
+    return checked
+
+
+def check_enrolments(
+    rows: Iterable[EnrolmentRow], about: About, certificates: Mapping[bytes, bytes]
+) -> Checked:
+    """Check enrolment records, their keys and certificates.
+
+    Args:
+        rows: The rows.
+        about: Governance records about them.
+        certificates: Every root, DER by fingerprint.
+    """
+    checked = Checked()
+    for row in rows:
+        checked.rows += 1
+        findings, node = _enrolment_findings(row, about, certificates)
+        checked.say(f"enrolment {row.digest.hex()}", findings)
+        checked.enrolled.append((node, row.digest))
+    return checked
+
+
+def _enrolment_findings(
+    row: EnrolmentRow, about: About, certificates: Mapping[bytes, bytes]
+) -> tuple[list[Finding], bytes]:
+    """Return what is wrong with a row, and whose it is."""
+    if _sha256(row.document) != row.digest:
+        return [_altered("enrolment")], b""
+    try:
+        enrolment = Enrolment.parse(row.document)
+        chain: list[bytes] = cbor.decode(row.ek_chain, max_bytes=MAX_ENROLMENT)
+    except MalformedError as exc:
+        return [Finding("stored.enrolment.malformed", f"{exc}.")], b""
+    findings = list(check_enrolment(enrolment))
+    if enrolment.endorsement is not None:
+        findings += check_chain(enrolment, chain, certificates)
+    wanted: dict[str, GovernanceDetail] = {
+        "node": enrolment.node,
+        "enrolment": row.digest,
+        "chain": _sha256(row.ek_chain),
+    }
+    findings += _recorded(about, row.digest, "node.enrolled", enrolment.enrolled_at, wanted)
+    return findings, enrolment.node
+
+
+def check_blobs(rows: Iterable[BlobRow]) -> Checked:
+    """Check logs: their digest, their size, and the compressed bytes themselves."""
+    checked = Checked()
+    for row in rows:
+        checked.rows += 1
+        checked.say(f"log {row.digest.hex()}", list(_blob_findings(row)))
+    return checked
+
+
+def _blob_findings(row: BlobRow) -> Iterator[Finding]:
+    inflate = zlib.decompressobj()
+    try:
+        # One byte more than it may have, so that a bomb is seen and not unpacked.
+        log = inflate.decompress(row.data, row.size + 1) if row.size >= 0 else b""
+    except zlib.error:
+        yield _altered("log")
+        return
+    if _sha256(log) != row.digest or len(log) != row.size or not inflate.eof or inflate.unused_data:
+        yield _altered("log")
+    elif zlib.compress(log, _COMPRESSION) != row.data:
+        # Spare bits of the compressed form carry nothing, but somebody may have changed them.
+        yield Finding(
+            "stored.log.encoding",
+            "The log is right, but is not compressed as this program does it.",
+            effect=Effect.NOTES,
+        )
+
+
+def _recorded(
+    about: About, digest: bytes, kind: str, time: int, wanted: Mapping[str, GovernanceDetail]
+) -> Iterator[Finding]:
+    """Demand a governance record that says all this of a row."""
+    for encoded in about.get(digest, ()):
+        try:
+            record = GovernanceRecord.parse(encoded)
+        except MalformedError:
+            # Its own row tells of it.
+            continue
+        if (record.kind, record.time) == (kind, time) and record.details == wanted:
+            return
+    yield Finding(
+        "stored.row.unrecorded", "The ledger has no record of a row like this.", expected=kind
+    )
+
+
+def _altered(what: str) -> Finding:
+    return Finding(
+        f"stored.{what}.altered", f"The {what} is not the one that was stored under its digest."
+    )
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

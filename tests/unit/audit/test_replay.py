@@ -1,0 +1,213 @@
+"""Decisions made again: the same to the byte, or a finding that says what is different."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import pytest
+
+from bootlease.appraisal import CodeIdentity
+from bootlease.audit import Replayed, Replayer, replay_decision
+from bootlease.ledger import DecisionRecord
+from bootlease.model import Effect, Finding
+from bootlease.testing.recorded import CODE, Decided, RecordedHistory
+from bootlease.testing.scene import POLICY, default_lease
+
+
+def digests(decided: Decided) -> list[bytes]:
+    """Return the claims digests of a decision."""
+    return [claims.digest for claims in decided.claims]
+
+
+def replayed(history: RecordedHistory, decided: Decided, **changes: object) -> Replayed:
+    """Replay a decision, with some members of its record changed."""
+    record = dataclasses.replace(decided.record, **changes)  # type: ignore[arg-type]  # any field
+    return replay_decision(record, digests(decided), history)
+
+
+def ids(result: Replayed) -> list[str]:
+    """Return the ids of what a replay found."""
+    return [finding.id for finding in result.findings]
+
+
+def varied(history: RecordedHistory) -> list[Decided]:
+    """Record decisions of many kinds."""
+    scene = history.scene
+    history.decide()
+    history.decide([default_lease(), default_lease(("repo:acme/tools",))])
+    history.decide([default_lease(("deploy:prod",), "https://elsewhere.example")])
+    history.decide(full=False)
+    history.decide()
+    scene.use_policy(POLICY.replace("life = 120", "life = 60"))
+    history.decide()
+    scene.node.reboot()
+    history.decide()
+    scene.use_policy(POLICY.replace('accept = ["golden"]', 'accept = ["b", "golden", "a"]'))
+    history.decide()
+    return history.decided
+
+
+def test_every_kind_of_decision_is_made_again_to_the_byte(history: RecordedHistory) -> None:
+    """Grants and refusals replay to the same record and the same claims, without a finding."""
+    replayer = Replayer(history)
+    recorded = varied(history)
+    assert {each.record.granted for each in recorded} == {True, False}
+    for each in recorded:
+        again = replayer.replay(each.record, digests(each))
+        assert again.findings == ()
+        assert again.identical
+        assert again.record == each.record.encoded
+        assert [claims.encoded() for claims in again.claims] == [
+            claims.encoded() for claims in each.claims
+        ]
+
+
+def test_the_order_of_replays_changes_nothing(history: RecordedHistory) -> None:
+    """What was replayed before, and by which replayer, does not show in a replay."""
+    recorded = varied(history)
+    forth, back = Replayer(history), Replayer(history)
+    one = [forth.replay(each.record, digests(each)) for each in recorded]
+    other = [back.replay(each.record, digests(each)) for each in reversed(recorded)]
+    assert one == other[::-1]
+    assert one == [replay_decision(each.record, digests(each), history) for each in recorded]
+
+
+def test_a_record_survives_being_read_back(history: RecordedHistory) -> None:
+    """A record that was parsed from its bytes replays as the one that was written."""
+    decided = history.decide()
+    record = DecisionRecord.parse(decided.record.encoded)
+    assert replay_decision(record, digests(decided), history).identical
+
+
+@pytest.mark.parametrize("kept", ["documents", "logs", "records", "root_sets", "reference_sets"])
+def test_a_missing_input_is_a_finding(history: RecordedHistory, kept: str) -> None:
+    """An input that is not kept any more is told, and nothing is compared."""
+    decided = history.decide()
+    getattr(history, kept).clear()
+    again = replayed(history, decided)
+    assert ids(again) == ["replay.input.missing"]
+    assert again.record is None
+    assert not again.identical
+
+
+def test_a_missing_policy_is_a_finding(history: RecordedHistory) -> None:
+    """A policy that is not there in the epoch of the decision is told."""
+    decided = history.decide()
+    assert ids(replayed(history, decided, policy_epoch=2)) == ["replay.input.missing"]
+
+
+@pytest.mark.parametrize("kept", ["documents", "logs"])
+def test_pruned_evidence_is_a_note(history: RecordedHistory, kept: str) -> None:
+    """What retention rules let go cannot be made again, which is told and is no alarm."""
+    decided = history.decide()
+    getattr(history, kept).clear()
+    history.pruned_before = decided.record.time + 1
+    again = replayed(history, decided)
+    assert ids(again) == ["replay.input.pruned"]
+    assert (again.identical, again.refuses) == (False, False)
+
+
+def test_altered_evidence_is_a_finding(history: RecordedHistory) -> None:
+    """A document that is not the one recorded is never looked into."""
+    decided = history.decide()
+    history.documents[decided.record.evidence] += b"\0"
+    assert ids(replayed(history, decided)) == ["replay.input.altered"]
+
+
+def test_an_altered_log_is_a_finding(history: RecordedHistory) -> None:
+    """A log whose digest is not the one that the quote is bound to is told."""
+    decided = history.decide()
+    (digest,) = history.logs
+    history.logs[digest] = history.logs[digest][:-1]
+    assert ids(replayed(history, decided)) == ["replay.input.altered"]
+
+
+def test_another_enrolment_under_the_digest_is_a_finding(history: RecordedHistory) -> None:
+    """An enrolment record that is not the one recorded is told."""
+    decided = history.decide()
+    other = dataclasses.replace(history.scene.enrolment, enrolled_at=1)
+    history.records[decided.record.enrolment] = other
+    assert ids(replayed(history, decided)) == ["replay.input.altered"]
+
+
+def test_another_reference_under_the_digest_is_a_finding(history: RecordedHistory) -> None:
+    """A reference set that is not the one recorded is told."""
+    decided = history.decide()
+    (digest,) = decided.record.references
+    other = dataclasses.replace(history.reference_sets[digest], version="2")
+    history.reference_sets[digest] = other
+    assert ids(replayed(history, decided)) == ["replay.input.altered"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("sequence", 1),
+        ("lineage_root", b"\x01" * 32),
+        ("policy_id", "another"),
+        ("findings", (Finding("a.note", "A note.", Effect.NOTES),)),
+    ],
+)
+def test_a_record_that_says_something_else_differs(
+    history: RecordedHistory, member: str, value: object
+) -> None:
+    """A member that the decision does not lead to is named; the claims are the true record's."""
+    decided = history.decide()
+    again = replayed(history, decided, **{member: value})
+    assert ids(again) == ["replay.record.differs"]
+    assert member in again.findings[0].message
+
+
+def test_a_refusal_recorded_as_a_grant_differs(history: RecordedHistory) -> None:
+    """A lease that policy does not grant is not granted by being recorded."""
+    lease = history.decide().record.leases
+    refused = history.decide([default_lease(("deploy:prod",))])
+    again = replayed(history, refused, granted=True, findings=(), leases=lease)
+    assert ids(again) == ["replay.record.differs"]
+    assert again.findings[0].seen == "refused: policy.scope.denied"
+
+
+def test_other_claims_differ(history: RecordedHistory) -> None:
+    """Claims that were recorded beside the record are compared too."""
+    decided = history.decide()
+    again = replay_decision(decided.record, [hashlib.sha256(b"other").digest()], history)
+    assert ids(again) == ["replay.claims.differs"]
+
+
+def test_a_quote_for_another_challenge_was_never_decided_about(history: RecordedHistory) -> None:
+    """Evidence that the AK did not sign for the recorded challenge is told."""
+    decided = history.decide()
+    challenge = history.scene.challenge().encode()
+    again = replayed(history, decided, challenge=challenge)
+    assert ids(again) == ["replay.evidence.unverified"]
+    assert "challenge.nonce.mismatch" in (again.findings[0].seen or "")
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("challenge", b"\xa0"),
+        ("prior", b"\xa0"),
+        ("time", 1 << 60),
+        ("policy_epoch", 0),
+        ("issuer", "a\nb"),
+    ],
+)
+def test_a_record_of_no_sense_is_a_finding(
+    history: RecordedHistory, member: str, value: object
+) -> None:
+    """A record may hold anything; replaying it tells so and raises nothing."""
+    decided = history.decide()
+    history.policies[decided.record.policy_digest, 0] = history.scene.policy.policy
+    assert not replayed(history, decided, **{member: value}).identical
+
+
+def test_another_program_is_noted_and_refuses_nothing(history: RecordedHistory) -> None:
+    """That another program decided is told, and only told."""
+    decided = history.decide()
+    other = CodeIdentity(CODE.version, b"\x01" * 32)
+    again = Replayer(history, other).replay(decided.record, digests(decided))
+    assert ids(again) == ["replay.code.differs"]
+    assert again.identical
+    assert Replayer(history, CODE).replay(decided.record, digests(decided)).findings == ()
