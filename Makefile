@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 BENCHES := eventlog appraisal token_check
 
-.PHONY: help setup demo test check bench clean lock docs
+.PHONY: help setup demo test check bench fleet soak interop clean lock docs
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,15 @@ check: setup ## Lint, formatting, types, layering and documentation
 bench: setup ## Measure the hot paths beside the bare signature operations
 	@$(PY) -P bench/machine.py
 	@for bench in $(BENCHES); do echo && $(PY) -P "bench/$$bench.py" || exit; done
+
+fleet: setup ## Load a verifier from simulated nodes (ARGS="--nodes 10000 --find-rate --out figures")
+	@$(PY) -m bench.fleet $(or $(ARGS),--nodes 1000 --find-rate)
+
+soak: setup ## Kill a verifier 200 times under load; compare what was told with what is recorded
+	@$(PY) -m bench.crash $(or $(ARGS),--kills 200)
+
+interop: setup ## Let stock COSE libraries, each in an environment of its own, check token and receipt
+	@tests/interop/run.sh
 
 docs: setup ## Write docs/cli.md from the commands' own help
 	@$(PY) docs/write_cli.py
