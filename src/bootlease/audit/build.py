@@ -197,6 +197,14 @@ def _lease_of(
     for number, claims in enumerate(replayed.claims):
         if claims.lease_id == lease_id and claims.digest in recorded.claims:
             return replayed, number, claims
+    if any(finding.id == "replay.input.pruned" for finding in replayed.findings):
+        raise VerificationError(
+            Finding(
+                "proof.evidence.pruned",
+                "Retention has deleted the evidence of this lease: that it was granted can be shown"
+                " from the ledger, but it cannot be proven to have been right.",
+            )
+        )
     raise VerificationError(
         *replayed.findings,
         Finding("proof.lease.missing", "The decision did not grant this lease."),

@@ -332,7 +332,8 @@ def _present(value: T | None, what: str, digest: bytes) -> T:
         raise _InputError(
             Finding(
                 "replay.input.missing",
-                f"The {what} that the decision rests on is not kept any more.",
+                f"The {what} that the decision rests on is not there under its digest: it was"
+                " altered, or is not kept any more.",
                 expected=digest.hex(),
             )
         )

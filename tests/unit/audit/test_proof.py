@@ -541,6 +541,16 @@ def test_a_missing_piece_is_named(history: RecordedHistory) -> None:
     assert {finding.id for finding in refused.value.findings} >= {"replay.input.missing"}
 
 
+def test_a_lease_whose_evidence_retention_has_deleted_is_told_so(history: RecordedHistory) -> None:
+    """It was granted; that cannot be proven to have been right any more."""
+    decided = history.decide()
+    history.documents.clear()
+    history.pruned_before = decided.record.time + 1
+    with pytest.raises(VerificationError) as refused:
+        prove(history, decided)
+    assert [finding.id for finding in refused.value.findings] == ["proof.evidence.pruned"]
+
+
 def test_an_unknown_lease_is_refused(history: RecordedHistory) -> None:
     """A lease that a decision did not grant has no proof."""
     decided = history.decide()
