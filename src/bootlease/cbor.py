@@ -37,6 +37,7 @@ __all__ = [
     "decode",
     "decode_foreign",
     "decode_to_compare",
+    "demand_few",
     "encode",
     "encode_bytes",
     "encode_integer",
@@ -114,6 +115,41 @@ def decode(
     if again != data:
         raise MalformedError("CBOR is not in its shortest form, or bytes follow it")
     return value
+
+
+def demand_few(data: bytes, *, at_most: int) -> None:
+    """Refuse CBOR of more items than this, before any of them costs memory.
+
+    An empty array takes one byte of input and a hundred of memory; ``max_bytes`` alone, where it
+    must be large, bounds nothing. This counts heads and looks at nothing else: ``decode`` says
+    what the items are, and whether they are any.
+
+    Args:
+        data: The bytes.
+        at_most: Items, each array, map and tag counted with what is in it.
+
+    Raises:
+        MalformedError: There are more, or an array or map says that it holds more.
+    """
+    place, end, count = 0, len(data), 0
+    while place < end:
+        head = data[place]
+        place += 1
+        argument = head & 0x1F
+        if 24 <= argument < 28:  # noqa: PLR2004 - RFC 8949 §3: in 1, 2, 4 or 8 bytes
+            begin, place = place, place + (1 << (argument - 24))
+            argument = int.from_bytes(data[begin:place], "big")
+        kind = head >> 5
+        if kind in _STRINGS:
+            place += argument
+        count += 1
+        if count > at_most or (kind in _MEMBERED and argument > at_most):
+            raise MalformedError(f"CBOR of more than {at_most} items")
+
+
+_STRINGS: Final = frozenset({2, 3})
+_MEMBERED: Final = frozenset({4, 5})
+"""Major types (RFC 8949 §3.1): byte and text strings; arrays and maps."""
 
 
 def decode_foreign(

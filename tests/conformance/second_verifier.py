@@ -313,7 +313,8 @@ class Proof:
         earlier, record = self.records[number - 1], self.records[number]
         demand(record[22] == sha256(before[0]), "a decision names another before it")
         demand(record[13] == number, "a decision has another number")
-        demand((record[1], record[2]) == (earlier[1], earlier[2]), "another node or issuer")
+        same = (record[1], record[2], record[6]) == (earlier[1], earlier[2], earlier[6])
+        demand(same, "another node, issuer or enrolment")
         demand(self.places[number] > self.places[number - 1], "a decision stands too early")
         prior = canonical(record[7])
         digests = before[2]

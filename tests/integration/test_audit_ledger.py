@@ -15,11 +15,13 @@ from typing import Any, Final
 
 import pytest
 
+from bootlease.audit import ProofTrust, verify_proof
 from bootlease.cli import run
 from bootlease.cli.ledger_check import Ground, check_ledger
 from bootlease.evidence import TokenEncoding
 from bootlease.ledger.prooffile import parse_proof
 from bootlease.model import Effect
+from bootlease.store.auditreader import audit_reader, lease_proof
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.recorded_verifier import (
     ISSUER,
@@ -37,9 +39,12 @@ MONTH: Final = 31 * 86_400
 TABLES: Final = (
     *("decisions", "token_signatures", "evidence", "blobs", "policies", "reference_sets", "roots"),
     *("enrolment_records", "governance", "shards", "entries", "checkpoints", "nodes"),
+    *("credentials", "join_tokens"),
 )
-COUNTERS: Final = {("nodes", "generation"), ("nodes", "version")}
-"""What only counts changes that the ledger does not record, such as the end of a lineage."""
+UNRECORDED: Final = {("nodes", "generation"), ("nodes", "version"), ("join_tokens", "node")}
+"""What the ledger does not record, such as the end of a lineage, or whose a join token became."""
+NOT_MISSED: Final = {"checkpoints", "credentials", "join_tokens"}
+"""Tables of which a row may be gone: a later one covers it, or nobody can use it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ def live(verifier: RecordedVerifier) -> list[RecordedNode]:
     verifier.use_policy(POLICY.replace("120", "90"))
     verifier.clock.time += 30
     verifier.decide(nodes[0], [JWT])
+    verifier.add_join_token(b"join")
     return nodes
 
 
@@ -125,7 +131,7 @@ def columns() -> list[tuple[str, str]]:
         (name, column)
         for name in TABLES
         for column in METADATA.tables[name].columns.keys()  # noqa: SIM118 - a column collection
-        if (name, column) not in COUNTERS
+        if (name, column) not in UNRECORDED
     ]
 
 
@@ -165,9 +171,9 @@ def test_a_changed_cell_is_found(history: History, tmp_path: Path, table: str, c
         assert refusing(history.ground(tmp_path / "copy.db")), (table, column, row)
 
 
-@pytest.mark.parametrize("table", [name for name in TABLES if name != "checkpoints"])
+@pytest.mark.parametrize("table", [name for name in TABLES if name not in NOT_MISSED])
 def test_a_deleted_row_is_found(history: History, tmp_path: Path, table: str) -> None:
-    """A row that is gone is found, except a checkpoint that later ones cover."""
+    """A row of the ledger that is gone is found."""
     db = altered_copy(history, tmp_path)
     key = [row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[5]]
     order = ", ".join(f"{name} DESC" for name in key)
@@ -312,6 +318,62 @@ def test_pruned_evidence_is_no_difference(tmp_path: Path, local_ca: LocalCA) -> 
         outcome = check_ledger(ground, 1, lambda _done, _total: None)
     assert [each.finding.id for each in outcome.differences] == ["replay.input.pruned"] * 6
     assert outcome.decisions == 9
+
+
+def test_evidence_pruned_during_an_audit_is_not_missed(tmp_path: Path, local_ca: LocalCA) -> None:
+    """An auditor that finds evidence gone looks again whether that has been recorded by now."""
+    with recorded_verifier(tmp_path / "verifier", local_ca) as verifier:
+        node = verifier.record(1, 1)[0]
+        decided_at = verifier.clock.time
+        with audit_reader(tmp_path / "verifier" / DATABASE) as reader:
+            assert not reader.pruned(decided_at)
+            verifier.clock.time += MONTH
+            verifier.lapse(node)
+            verifier.decide(node)
+            verifier.prune(verifier.clock.time)
+            assert reader.pruned(decided_at)
+
+
+@pytest.mark.parametrize(
+    "insertion",
+    [
+        "INSERT INTO credentials SELECT x'00', label, created_at FROM credentials",
+        "INSERT INTO join_tokens SELECT x'00', created_at, expires_at, NULL FROM join_tokens",
+    ],
+    ids=["credential", "join token"],
+)
+def test_a_key_to_the_verifier_that_was_only_written_is_found(
+    history: History, tmp_path: Path, insertion: str
+) -> None:
+    """A credential or join token under another's label and time has no record of its own."""
+    db = altered_copy(history, tmp_path)
+    db.execute(insertion)
+    db.commit()
+    db.close()
+    found = refusing(history.ground(tmp_path / "copy.db"))
+    assert [each.partition(" 00")[2] for each in found] == [": stored.row.unrecorded"]
+
+
+def test_every_lease_is_provable_after_an_enrolment_with_the_same_ak(
+    tmp_path: Path, local_ca: LocalCA
+) -> None:
+    """It ends the lineage, also that of a node remembered as it stood before."""
+    with recorded_verifier(tmp_path / "verifier", local_ca) as verifier:
+        node = verifier.record(1, 2)[0]
+        verifier.enrol_again(node)
+        assert not verifier.decide(node)
+        verifier.lapse(node)
+        assert all(verifier.decide(node) for _ in range(2))
+        keys = verifier.keys
+    trust = ProofTrust(keys.ledger.key, KeySet((VerificationKey(keys.token.public),)))
+    lengths = []
+    with audit_reader(tmp_path / "verifier" / DATABASE) as reader:
+        for lease in node.leases:
+            proof = lease_proof(reader, lease.lease_id)
+            assert proof is not None
+            lengths.append(verify_proof(proof, trust).decisions)
+    assert lengths == [1, 2, 1, 2]
+    assert refusing(ground_of(tmp_path / "verifier" / DATABASE, keys)) == []
 
 
 def test_evidence_that_nobody_pruned_is_missed(history: History, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -23,9 +25,12 @@ from bootlease.ledger.addcheckpoint import parse_proof
 from bootlease.ledger.governance import GovernanceRecord
 from bootlease.ledger.shardlist import ListedShard, parse_shard_list
 from bootlease.ledger.tiles import parse_entries, parse_tile
+from bootlease.ports import Shard
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.memory_ledger import MemoryLedger, ledger_app
 from bootlease.testing.verifier_process import VerifierProcess
+from bootlease.verifier.limits import DEFAULT_LIMITS, Rate
+from bootlease.verifier.rates import RateCounter
 
 NewClient = Callable[..., AttestingClient]
 TEXT = "text/plain; charset=utf-8"
@@ -222,3 +227,64 @@ def test_full_tiles_of_a_large_shard(size: int) -> None:
         assert http.get(f"/ledger/2026-11/tile/1/000.p/{size // 256 + 1}").status_code == 404
         rest = http.get(f"/ledger/2026-11/tile/entries/001.p/{size % 256}")
         assert rest.status_code == (400 if size == 256 else 200)
+
+
+class Unsealed(MemoryLedger):
+    """A ledger whose store holds more than the signed tree covers."""
+
+    async def shards(self) -> Sequence[Shard]:
+        """List the shards with the sizes that were sealed."""
+        return [replace(shard, size=5) for shard in await super().shards()]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("tile/0/000.p/5", 200),
+        ("tile/0/000.p/6", 404),
+        ("tile/entries/000.p/5", 200),
+        ("tile/entries/000.p/6", 404),
+        ("inclusion/4?size=5", 200),
+        ("inclusion/4?size=8", 404),
+        ("consistency?from=2&to=5", 200),
+        ("consistency?from=2&to=8", 404),
+    ],
+)
+def test_only_what_is_sealed_is_published(path: str, status: int) -> None:
+    """What a checkpoint does not cover yet may still be taken back."""
+    ledger = Unsealed()
+    ledger.grow(4)
+    ledger.grow(3)
+    with TestClient(ledger_app(ledger)) as http:
+        assert http.get(f"/ledger/2026-11/{path}").status_code == status
+
+
+@pytest.mark.parametrize("query", ["5", "5?size=5", "4?size=4"])
+def test_an_entry_behind_the_end_of_the_tree_is_told_from_a_size_without_checkpoint(
+    query: str,
+) -> None:
+    """The one will never have a proof of that size; the other has one of another size."""
+    ledger = MemoryLedger()
+    ledger.grow(3)
+    ledger.grow(1)
+    with TestClient(ledger_app(ledger)) as http:
+        behind = http.get(f"/ledger/2026-11/inclusion/{query}")
+        unsigned = http.get("/ledger/2026-11/inclusion/1?size=3")
+    assert (behind.status_code, unsigned.status_code) == (404, 404)
+    assert behind.json()["detail"] == "The tree of that size has no such entry."
+    assert "No checkpoint of that size" in unsigned.json()["detail"]
+
+
+def test_a_client_that_reads_too_fast_is_slowed() -> None:
+    """It is told for how long, and others are not slowed; a monitor's pace is well below."""
+    app = ledger_app(MemoryLedger())
+    app.state.service.clock = SimpleNamespace(now=lambda: 1_000)
+    app.state.service.throttle.ledger = RateCounter(Rate(3, 2), 10)
+    fast, other = (TestClient(app, client=(host, 50_000)) for host in ("192.0.2.1", "192.0.2.2"))
+    answers = [fast.get("/ledger/shards") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429]
+    assert answers[-1].headers["retry-after"] == "2"
+    assert fast.get("/ledger/2026-11/inclusion/0").status_code == 429
+    assert other.get("/ledger/2026-11/inclusion/0").status_code == 200
+    assert DEFAULT_LIMITS.ledger.count * 256 > 100_000
+    assert DEFAULT_LIMITS.ledger.window < 5

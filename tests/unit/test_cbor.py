@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import cbor2
@@ -327,3 +328,36 @@ def test_no_byte_string_is_read_from_another_form(encoded: bytes) -> None:
     """Cut short, in a longer head, of indefinite length or of another type."""
     with pytest.raises(MalformedError, match="shortest form"):
         cbor.cut_bytes(encoded, 0)
+
+
+@given(VALUES)
+def test_items_are_counted_whatever_they_are(value: Any) -> None:
+    """Each head counts once: what has as many items as may be passes, and with one less not."""
+    data = cbor.encode(value)
+    count = _items(value)
+    cbor.demand_few(data, at_most=count)
+    if count > 1:
+        with pytest.raises(MalformedError, match="items"):
+            cbor.demand_few(data, at_most=count - 1)
+
+
+def _items(value: Any) -> int:
+    if isinstance(value, list):
+        return 1 + sum(map(_items, value))
+    if isinstance(value, dict):
+        return 1 + sum(_items(key) + _items(member) for key, member in value.items())
+    return 1
+
+
+@given(st.binary(max_size=200))
+def test_counting_items_of_anything_ends(data: bytes) -> None:
+    """Whatever the bytes are, they are counted, or there are too many."""
+    with suppress(MalformedError):
+        cbor.demand_few(data, at_most=50)
+
+
+@pytest.mark.parametrize("head", ["9affffffff", "bbffffffffffffffff", "981f"])
+def test_a_container_that_promises_too_much_is_refused(head: str) -> None:
+    """A decoder might make room for what an array or a map says that it holds."""
+    with pytest.raises(MalformedError, match="items"):
+        cbor.demand_few(bytes.fromhex(head), at_most=30)

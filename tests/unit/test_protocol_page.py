@@ -46,6 +46,9 @@ def test_the_limits_are_those_of_the_code() -> None:
         MAX_TOKEN,
         MAX_LIFE,
         *(int(DEFAULT_LIMITS.body_time), int(DEFAULT_LIMITS.header_time)),
+        DEFAULT_LIMITS.grants_per_life,
+        *(DEFAULT_LIMITS.enrolments_per_node.count, DEFAULT_LIMITS.enrolments_per_node.window),
+        *(DEFAULT_LIMITS.ledger.count, DEFAULT_LIMITS.ledger.window),
     ]
 
 

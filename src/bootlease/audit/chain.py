@@ -139,6 +139,7 @@ def _continuity(before: ChainLink, link: ChainLink, number: int) -> Iterator[Fin
         (record.sequence == number, "has another number"),
         (record.node == before.record.node, "is another node's"),
         (record.issuer == before.record.issuer, "is another verifier's"),
+        (record.enrolment == before.record.enrolment, "rests on another enrolment"),
         (where > earlier, "stands before the one before it in the ledger"),
         (marks[1] >= max(marks[0], reached), "forgets how far the TPM's counters had come"),
     )

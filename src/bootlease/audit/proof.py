@@ -60,8 +60,8 @@ class ProofTrust:
     Attributes:
         ledger: The key that signs the ledger.
         tokens: The keys that sign tokens.
-        witnesses: Keys of witnesses that are believed.
-        quorum: How many of them must have cosigned the last checkpoint.
+        witnesses: Keys of witnesses that are believed. Those of one name are one witness's.
+        quorum: How many witnesses must have cosigned the last checkpoint.
         roots: Roots that the EK's certificates must lead to; ``None`` to take those that the
             verifier trusted when it decided.
     """
@@ -73,7 +73,10 @@ class ProofTrust:
     roots: TrustedRoots | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.quorum <= len(self.witnesses):
+        # One key under two names too: a cosignature by it can be given out as either's.
+        if len({key.public for key in self.witnesses}) != len(self.witnesses):
+            raise ValueError("a witness's key is given twice")
+        if not 0 <= self.quorum <= len({key.name for key in self.witnesses}):
             raise ValueError("a quorum is at most the number of witnesses")
 
 
@@ -175,13 +178,15 @@ def verify_proof(
     chain = verify_chain(proof.decisions, lease, trees, Replayer(pieces, code))
     last = chain.links[-1]
     findings += _issuer_findings(last, trust.ledger)
+    # 5. first: enrolments cost most, and none is looked at that no decision names.
+    surplus = tuple(pieces.surplus())
+    findings += surplus
     # 3.
-    findings += _enrolment_findings(proof, pieces, trees, trust)
+    if not surplus:
+        findings += _enrolment_findings(proof, pieces, trees, trust)
     # 4.
     claims = _claims_of(last, proof.claims)
     token, receipt = _verify_token(proof, trust, trees)
-    # 5.
-    findings += pieces.surplus()
     if findings:
         raise VerificationError(*findings)
     return _report(proof, chain, trees, trust, (claims, token, receipt))
@@ -201,7 +206,8 @@ def _demand_quorum(trees: ProvenTrees, trust: ProofTrust) -> Iterator[Finding]:
 
 def _believed(trees: ProvenTrees, trust: ProofTrust) -> tuple[str, ...]:
     seen = trees.trees[-1].witnesses
-    return tuple(key.name for key in trust.witnesses if key in seen)
+    # A witness with two keys is still one that may be deceived.
+    return tuple(dict.fromkeys(key.name for key in trust.witnesses if key in seen))
 
 
 def _issuer_findings(last: ChainLink, key: NoteKey) -> Iterator[Finding]:

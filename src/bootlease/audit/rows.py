@@ -95,6 +95,24 @@ class RootRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialRow:
+    """An admin credential."""
+
+    digest: bytes
+    label: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTokenRow:
+    """A join token."""
+
+    digest: bytes
+    created_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class EnrolmentRow:
     """An enrolment record with the EK's certificates as the node sent them."""
 

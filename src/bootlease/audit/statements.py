@@ -11,6 +11,7 @@ from bootlease.token import TokenFormat
 _NEVER: Final = (
     "that the verifier had a credential activated when the node enrolled, which ties AK to EK",
     "that its nonces were random and used once, and that its clock was right",
+    "that policy, references and roots were those that governance records had activated by then",
     "that the lease was not ended before it expired, or who used it",
     "what the node ran besides what was measured, and whether its buses were tampered with",
 )
@@ -66,4 +67,9 @@ def unproven(report: ProofReport) -> Iterator[str]:
         yield "that a token was signed: the file holds none"
     elif report.token is TokenFormat.JWT and not report.receipt:
         yield "that the token came with a receipt"
+    if report.token is not None:
+        yield (
+            "that the token is the very bytes given: with an ES256 signature (r, s), (r, n - s)"
+            " verifies as well"
+        )
     yield from _NEVER

@@ -16,7 +16,9 @@ from bootlease.audit.enrolments import check_chain, check_enrolment
 from bootlease.audit.rows import (
     BlobRow,
     Checked,
+    CredentialRow,
     EnrolmentRow,
+    JoinTokenRow,
     PolicyRow,
     ReferenceRow,
     RootRow,
@@ -95,6 +97,31 @@ def check_roots(rows: Iterable[RootRow], about: About) -> Checked:
             findings.append(_altered("root"))
         findings += _recorded(about, row.digest, "root.added", row.added_at, {"digest": row.digest})
         checked.say(f"root {row.number}", findings)
+    return checked
+
+
+def check_credentials(rows: Iterable[CredentialRow], about: About) -> Checked:
+    """Check that every admin credential was created on record, under its label.
+
+    Whoever writes one into the database acts as an operator from the verifier's next start on.
+    """
+    checked = Checked()
+    for row in rows:
+        checked.rows += 1
+        wanted: dict[str, GovernanceDetail] = {"label": row.label, "digest": row.digest}
+        found = _recorded(about, row.digest, "credential.created", row.created_at, wanted)
+        checked.say(f"credential {row.digest.hex()}", list(found))
+    return checked
+
+
+def check_join_tokens(rows: Iterable[JoinTokenRow], about: About) -> Checked:
+    """Check that every join token was created on record, for as long as it says."""
+    checked = Checked()
+    for row in rows:
+        checked.rows += 1
+        wanted: dict[str, GovernanceDetail] = {"token": row.digest, "expires_at": row.expires_at}
+        found = _recorded(about, row.digest, "join-token.created", row.created_at, wanted)
+        checked.say(f"join token {row.digest.hex()}", list(found))
     return checked
 
 

@@ -36,7 +36,9 @@ from bootlease.audit.storedledger import (
 )
 from bootlease.audit.storedregistry import (
     check_blobs,
+    check_credentials,
     check_enrolments,
+    check_join_tokens,
     check_policies,
     check_references,
     check_roots,
@@ -226,13 +228,16 @@ class Worker:
         db, ground = self._db, self._ground
         policies, references = auditrows.policy_rows(db), auditrows.reference_rows(db)
         roots, shards = auditrows.root_rows(db), auditrows.shard_rows(db)
-        named = [row.digest for row in policies]
-        named += [row.digest for row in references] + [row.digest for row in roots]
+        credentials, tokens = auditrows.credential_rows(db), auditrows.join_token_rows(db)
+        recorded = (policies, references, roots, credentials, tokens)
+        named = {row.digest for rows in recorded for row in rows}
         about = {digest: ledgerreads.governance_about(db, digest) for digest in named}
         parts = [
             check_policies(policies, about),
             check_references(references, about),
             check_roots(roots, about),
+            check_credentials(credentials, about),
+            check_join_tokens(tokens, about),
             check_shards(
                 shards,
                 {row.number: ledgerreads.opening(db, row.number) for row in shards},

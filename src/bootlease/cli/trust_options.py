@@ -30,7 +30,7 @@ class TrustOptions:
         ledger_key: The ledger's key, or a file that holds it.
         token_keys: File with the token keys.
         witnesses: Keys of witnesses, or files that hold one.
-        quorum: How many of them must have cosigned; None for all.
+        quorum: How many witnesses must have cosigned; None for all.
         roots: PEM file of TPM manufacturers' roots.
     """
 
@@ -71,9 +71,10 @@ class TrustOptions:
                 read = read_bounded(self.roots, "roots", at_most=16 * MAX_KEYS)
                 roots = TrustedRoots.of(parse_certificates(read))
         witnesses = read_witnesses(self.witnesses)
-        quorum = len(witnesses) if self.quorum is None else self.quorum
-        if quorum > len(witnesses):
-            raise click.UsageError(f"--quorum {quorum} needs as many keys with --witness")
+        names = {key.name for key in witnesses}
+        quorum = len(names) if self.quorum is None else self.quorum
+        if quorum > len(names):
+            raise click.UsageError(f"--quorum {quorum} needs as many witnesses with --witness")
         return ProofTrust(ledger, tokens, witnesses, quorum, roots)
 
 
@@ -124,6 +125,7 @@ def read_witnesses(texts: tuple[str, ...]) -> tuple[NoteKey, ...]:
 
     Raises:
         MalformedError: One is no verifier key, or its key does not cosign.
+        click.UsageError: A key is given twice.
     """
     from bootlease.errors import MalformedError  # noqa: PLC0415 - heavy
     from bootlease.ledger import SignatureType  # noqa: PLC0415 - heavy
@@ -132,6 +134,8 @@ def read_witnesses(texts: tuple[str, ...]) -> tuple[NoteKey, ...]:
     for key in keys:
         if key.kind is SignatureType.ED25519:
             raise MalformedError(f"--witness: {key.name} has a key that does not cosign")
+    if len({key.public for key in keys}) != len(keys):
+        raise click.UsageError("--witness: a key is given twice")
     return keys
 
 

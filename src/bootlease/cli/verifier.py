@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -124,6 +125,12 @@ def init(
     is_flag=True,
     help="Do not start while a witness cannot be reached; without it, say so and keep trying.",
 )
+@click.option(
+    "--grants-per-life",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Grants to one node within the life of a lease; then it waits.  [default: 32]",
+)
 def serve_command(
     *,
     data: Path,
@@ -133,17 +140,22 @@ def serve_command(
     unsafe_plain_http: bool,
     witnesses: tuple[str, ...],
     require_witness: bool,
+    grants_per_life: int | None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; logs are JSON lines on standard error.
 
     Refuses to start where a witness has seen more of the ledger than the folder holds.
     """
     from bootlease.store import SQLStore  # noqa: PLC0415 - as above
+    from bootlease.verifier.limits import DEFAULT_LIMITS  # noqa: PLC0415 - as above
     from bootlease.verifier.server import ServeOptions, parse_listen, serve  # noqa: PLC0415 - as above
     from bootlease.verifier.witness_client import parse_witness  # noqa: PLC0415 - as above
 
     if require_witness and not witnesses:
         raise click.UsageError("--require-witness needs a --witness")
+    limits = DEFAULT_LIMITS
+    if grants_per_life is not None:
+        limits = replace(limits, grants_per_life=grants_per_life)
     serve(
         ServeOptions(
             data=data,
@@ -153,6 +165,7 @@ def serve_command(
             unsafe_plain_http=unsafe_plain_http,
             witnesses=tuple(map(parse_witness, witnesses)),
             require_witness=require_witness,
+            limits=limits,
         ),
         SQLStore.open,
     )

@@ -50,7 +50,7 @@ class GovernanceRecord:
 
     Attributes:
         time: Seconds since the epoch.
-        author: Who did it, such as ``operator:alice`` or ``node:<hex id>``.
+        author: Who did it, such as ``operator:alice#1f0c22ab`` or ``node:<hex id>``.
         kind: What was done, such as ``policy.activated``.
         details: What it was done with, by name.
         previous: Digest of the governance record before this one, ``None`` for the first.

@@ -21,8 +21,10 @@ from bootlease.errors import MalformedError
 from bootlease.ledger.merkle import HASH_SIZE, MAX_PATH, MAX_SIZE
 
 PROOF_TYPE: Final = "bootlease/proof/1"
-MAX_PROOF: Final = 256 * 1024 * 1024
-"""A lineage of a hundred thousand renewals; a proof of a first lease has some 60 kB."""
+MAX_PROOF: Final = 64 * 1024 * 1024
+"""A lineage of some twenty thousand renewals; a proof of a first lease has some 60 kB."""
+MAX_ITEMS: Final = 1_000_000
+"""Of CBOR: a decision has 10, and one for each hash of its path. In memory 100 MB at most."""
 
 MAX_VKEY: Final = 4096
 """Characters: a signed-note key of ML-DSA-44 has 1,800."""
@@ -181,6 +183,9 @@ def parse_proof(data: bytes) -> ProofFile:
     Raises:
         MalformedError: The bytes are no proof file of this version.
     """
+    if len(data) > MAX_PROOF:
+        _refuse(f"has more than {MAX_PROOF} bytes")
+    cbor.demand_few(data, at_most=MAX_ITEMS)
     members = cbor.decode(data, max_bytes=MAX_PROOF)
     if type(members) is not dict or members.get("type") != PROOF_TYPE:
         raise MalformedError("not a bootlease proof file of a type that this version knows")

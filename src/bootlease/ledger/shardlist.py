@@ -25,7 +25,7 @@ MAX_SHARDS: Final = 10_000
 """More than eight hundred years of months."""
 
 _SCHEMA: Final = 1
-_NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}(?:\.[1-9][0-9]{0,5})?")
+_NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}(?:\.[1-9][0-9]{0,15})?")
 _MEMBERS: Final = {"number": int, "name": str, "origin": str, "size": int, "final": bool}
 
 

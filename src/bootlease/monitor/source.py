@@ -38,6 +38,10 @@ MAX_BUNDLE: Final = TILE_WIDTH * (2 + 1024)
 
 _OK: Final = 200
 _ABSENT: Final = frozenset({404, 410})
+_TOO_OFTEN: Final = 429
+_TRIES: Final = 4
+_MAX_WAIT: Final = 5
+"""Seconds to wait before a resource is asked for again, where the log says that this helps."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -171,6 +175,15 @@ class LogSource:
             return self._get(f"{shard}/{full}", MAX_BUNDLE)
 
     def _get(self, path: str, at_most: int) -> bytes:
+        # A log may slow down whoever catches up with it: then it says how long to wait.
+        for _ in range(_TRIES):
+            answer = self._ask(path, at_most)
+            if isinstance(answer, bytes):
+                return answer
+            time.sleep(answer)
+        raise TransportError(f"{self._prefix}/{path} is asked for too often")
+
+    def _ask(self, path: str, at_most: int) -> bytes | int:
         url = f"{self._prefix}/{path}"
         deadline = time.monotonic() + self._timeout
         body = bytearray()
@@ -178,6 +191,8 @@ class LogSource:
             with self._client.stream("GET", url) as response:
                 if response.status_code in _ABSENT:
                     raise NotPublishedError(f"{url} is not published ({response.status_code})")
+                if wait := _pause(response):
+                    return wait
                 if response.status_code != _OK:
                     raise TransportError(f"{url} answered {response.status_code}")
                 for chunk in response.iter_raw():
@@ -190,6 +205,14 @@ class LogSource:
             why = " ".join(str(exc).split())[:200] or type(exc).__name__
             raise TransportError(f"cannot reach {url}: {why}") from exc
         return bytes(body)
+
+
+def _pause(response: httpx2.Response) -> int:
+    text = response.headers.get("retry-after", "")
+    if response.status_code != _TOO_OFTEN or not (text.isascii() and text.isdigit()):
+        return 0
+    # Nobody has signed this: it keeps no monitor waiting for long.
+    return min(int(text[:4]), _MAX_WAIT)
 
 
 def _tls_context(root: str | None) -> ssl.SSLContext:

@@ -46,9 +46,10 @@ class Store(Protocol):
     ) -> tuple[Activated, bytes | None]:
         """Delete a pending enrolment and, if the secret is right, enrol its node, at once.
 
-        The EK keeps its node id and its high-water mark; another AK replaces the old one and ends
-        the lineage. Where another policy is active than the one that admitted the node, nothing
-        is enrolled. Returns the outcome and the node id where there was a pending enrolment.
+        The EK keeps its node id and its high-water mark; a node that was enrolled begins another
+        lineage, whether its AK is the same or not. Where another policy is active than the one
+        that admitted the node, nothing is enrolled. Returns the outcome and the node id where
+        there was a pending enrolment.
         """
 
     async def node(self, node: bytes) -> EnrolledNode | None:

@@ -1,11 +1,16 @@
-"""A reading connection for questions whose answers may be large, asked from other threads."""
+"""A reading connection for questions whose answers may be large, asked from a thread of its own.
+
+One thread for each connection: questions that wait for each other hold no thread that something
+else needs, and one thread beside the event loop is what the loop has to share the interpreter with,
+however many ask.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
 from bootlease.ports import StoreUnavailableError
@@ -17,7 +22,7 @@ Job = Callable[Concatenate[Connection, P], T]
 
 
 class Aside:
-    """Lends a reading connection to one thread at a time.
+    """Asks over a reading connection, one question after the other.
 
     Args:
         connection: Nobody else uses it.
@@ -25,25 +30,29 @@ class Aside:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "bootlease-store-reader")
+        self._closed = False
 
     async def read(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``job`` on another thread and return its result.
+        """Run ``job`` on the thread, on one state of the database; return its result.
 
         Raises:
-            StoreUnavailableError: The database refused.
+            StoreUnavailableError: The database refused, or was closed.
         """
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
 
-        def run() -> T:
-            with self._lock:
+        def work() -> T:
+            with self._connection.snapshot():
                 return job(self._connection, *args, **kwargs)
 
         try:
-            return await asyncio.to_thread(run)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as exc:
             raise StoreUnavailableError(f"the database refused: {exc}") from exc
 
     def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._connection.close()
+        """Finish the question that is being answered, and close the connection."""
+        self._closed = True
+        self._thread.shutdown(cancel_futures=True)
+        self._connection.close()

@@ -68,8 +68,7 @@ class AuditReader:
 
     def __init__(self, db: Connection) -> None:
         self.db: Final = db
-        row = self.db.one(_PRUNED)
-        self._pruned_before = 0 if row is None else int(row[0])
+        self._pruned_before = 0
 
     def close(self) -> None:
         """Close the connection."""
@@ -78,11 +77,8 @@ class AuditReader:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read one state of the database, whatever is written meanwhile."""
-        self.db.command("BEGIN")
-        try:
+        with self.db.snapshot():
             yield
-        finally:
-            self.db.command("ROLLBACK")
 
     # -- DecisionInputs
 
@@ -120,6 +116,10 @@ class AuditReader:
 
     def pruned(self, time: int) -> bool:
         """See ``DecisionInputs``."""
+        if time >= self._pruned_before:
+            # Evidence goes after its pruning is on record: whoever misses it looks again.
+            row = self.db.one(_PRUNED)
+            self._pruned_before = 0 if row is None else int(row[0])
         return time < self._pruned_before
 
     # -- ProofSource

@@ -12,9 +12,11 @@ from bootlease.audit.rows import (
     BlobRow,
     CheckpointRow,
     CosignatureRow,
+    CredentialRow,
     DecisionRow,
     EnrolmentRow,
     GovernanceRow,
+    JoinTokenRow,
     NodeRow,
     PolicyRow,
     PruningRow,
@@ -28,11 +30,13 @@ from bootlease.store.tables import (
     blobs,
     checkpoints,
     cosignatures,
+    credentials,
     decisions,
     enrolment_records,
     entries,
     evidence,
     governance,
+    join_tokens,
     nodes,
     policies,
     prunings,
@@ -59,7 +63,16 @@ _FORMS: Final[dict[type[object], dict[str, tuple[tuple[type, ...], object]]]] = 
     kind: {name: _NEUTRAL[hint] for name, hint in get_type_hints(kind).items()}
     for kind in (
         *(BlobRow, CheckpointRow, CosignatureRow, DecisionRow, EnrolmentRow, GovernanceRow),
-        *(NodeRow, PolicyRow, PruningRow, ReferenceRow, RootRow, ShardRow),
+        *(
+            CredentialRow,
+            JoinTokenRow,
+            NodeRow,
+            PolicyRow,
+            PruningRow,
+            ReferenceRow,
+            RootRow,
+            ShardRow,
+        ),
     )
 }
 
@@ -120,6 +133,8 @@ _REFERENCES: Final = select(*_columns(reference_sets, ReferenceRow)).order_by(
     reference_sets.c.number
 )
 _ROOTS: Final = select(*_columns(roots, RootRow)).order_by(roots.c.number)
+_CREDENTIALS: Final = select(*_columns(credentials, CredentialRow)).order_by(credentials.c.digest)
+_JOIN_TOKENS: Final = select(*_columns(join_tokens, JoinTokenRow)).order_by(join_tokens.c.digest)
 _ENROLMENTS: Final = (
     select(*_columns(enrolment_records, EnrolmentRow))
     .where(enrolment_records.c.digest >= _FIRST, enrolment_records.c.digest < _LAST)
@@ -262,6 +277,16 @@ def reference_rows(db: Connection) -> list[ReferenceRow]:
 def root_rows(db: Connection) -> list[RootRow]:
     """Return every root."""
     return [_row(RootRow, row) for row in db.rows(_ROOTS)]
+
+
+def credential_rows(db: Connection) -> list[CredentialRow]:
+    """Return every admin credential."""
+    return [_row(CredentialRow, row) for row in db.rows(_CREDENTIALS)]
+
+
+def join_token_rows(db: Connection) -> list[JoinTokenRow]:
+    """Return every join token that is kept."""
+    return [_row(JoinTokenRow, row) for row in db.rows(_JOIN_TOKENS)]
 
 
 def enrolment_rows(db: Connection, first: bytes, last: bytes) -> Iterator[EnrolmentRow]:

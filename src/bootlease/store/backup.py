@@ -16,14 +16,14 @@ Not undone: policies activated since the backup are forgotten, and their epochs 
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, null, select, update
+from sqlalchemy import delete, null, update
 from sqlalchemy.dialects import sqlite
 
 from bootlease.ports import Sealer, StoreUnavailableError
@@ -37,7 +37,6 @@ from bootlease.store.tables import (
     join_tokens,
     nodes,
     pending_enrolments,
-    shards,
 )
 from bootlease.store.tail import Tail, load_tail
 
@@ -52,7 +51,8 @@ _VOID: Final = (
     delete(join_tokens).where(join_tokens.c.node.is_(None)),
 )
 _END_LINEAGES: Final = update(nodes).values(version=nodes.c.version + 1, prior=null())
-_NAMES: Final = select(shards.c.name)
+_LEAST: Final = 10**15
+"""Of the numbers of 16 digits, which are as many as 53 bits."""
 
 
 def back_up(source: Connection, target: Path) -> None:
@@ -110,7 +110,7 @@ def _begin_anew(db: Connection, sealer: Sealer, prefix: str, *, now: int, author
         db.run(statement)
     lineages = db.run(_END_LINEAGES)
     ledger = Appender(db, tail)
-    ledger.open_shard(_restored_name(db, tail, now), prefix, now=now)
+    ledger.open_shard(_restored_name(tail, now), prefix, now=now)
     details: dict[str, GovernanceDetail] = {"size": tail.frontier.size, "lineages": lineages}
     if tail.shard is not None:
         details["shard"] = tail.shard.name
@@ -119,20 +119,16 @@ def _begin_anew(db: Connection, sealer: Sealer, prefix: str, *, now: int, author
     db.command("COMMIT")
 
 
-def _restored_name(db: Connection, tail: Tail, now: int) -> str:
+def _restored_name(tail: Tail, now: int) -> str:
     """Return a name that no shard has had, not even one that was lost.
 
-    Day, hour and minute of the restore: the same backup may be restored twice, and what the first
-    restore wrote must not be mistaken for what the second writes.
+    The same backup may be restored twice, in one second and in two places, and what one restore
+    wrote must not be mistaken for what the other writes: neither can know of the other.
     """
     month = month_of(now)
     if tail.shard is not None:
         month = max(month, tail.shard.name[: len(month)])
-    number = int(datetime.fromtimestamp(now, UTC).strftime("%d%H%M"))
-    taken = {row[0] for row in db.rows(_NAMES)}
-    while (name := f"{month}.{number}") in taken:
-        number += 1
-    return name
+    return f"{month}.{_LEAST + secrets.randbelow(9 * _LEAST)}"
 
 
 def _demand_sound(connection: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -115,6 +115,22 @@ class Connection:
     def command(self, text: str) -> None:
         """Run transaction control, which Core has no statement for."""
         self._cursor.execute(text)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read one state of the database, whatever is written meanwhile.
+
+        Outside a transaction every statement reads the state of its own moment, and what several
+        of them return need not go together.
+        """
+        if self.dbapi.in_transaction:
+            yield
+            return
+        self.command("BEGIN")
+        try:
+            yield
+        finally:
+            self.command("ROLLBACK")
 
     def _execute(self, statement: Executable, parameters: Parameters) -> None:
         text, literals = self._cache.compiled(statement)

@@ -100,14 +100,11 @@ _RECORD: Final = select(enrolment_records.c.document, enrolment_records.c.ek_cha
 )
 _ADD_RECORD: Final = insert(enrolment_records).inline()
 _REPLACE: Final = (
-    update(nodes).where(nodes.c.node == bindparam("id")).values(enrolment=bindparam("record"))
-)
-_REPLACE_AK: Final = (
     update(nodes)
     .where(nodes.c.node == bindparam("id"))
     .values(
         enrolment=bindparam("record"),
-        generation=nodes.c.generation + 1,
+        generation=nodes.c.generation + bindparam("other_ak"),
         version=nodes.c.version + 1,
         prior=null(),
     )
@@ -216,9 +213,10 @@ def _enrol(db: Connection, enrolment: Enrolment, ek_chain: bytes) -> bytes:
         )
         return ek_chain
     # The node id is a hash of the EK, so the row is this EK's own; its high-water mark stays.
-    same_ak = known.enrolment.ak_public == enrolment.ak_public
-    # Another AK ends the lineage.
-    db.run(_REPLACE if same_ak else _REPLACE_AK, {"id": enrolment.node, "record": enrolment.digest})
+    other_ak = int(known.enrolment.ak_public != enrolment.ak_public)
+    # The same AK ends the lineage too: all its decisions rest on one record, which the ledger has
+    # before the first of them, and none is committed that was appraised by the record before.
+    db.run(_REPLACE, {"id": enrolment.node, "record": enrolment.digest, "other_ak": other_ak})
     kept: bytes = ek_chain if same is None else same[1]
     return kept
 

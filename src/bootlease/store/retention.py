@@ -89,7 +89,11 @@ def plan(db: Connection, before: int) -> Plan:
     What is found stays unneeded: a lineage that has ended does not come back. Only a log may be
     sent again, which ``delete_logs`` looks for.
     """
-    # The last decision first: one that is made meanwhile counts as not looked at.
+    with db.snapshot():
+        return _plan(db, before)
+
+
+def _plan(db: Connection, before: int) -> Plan:
     last = db.one(_LAST)
     roots = {row[0] for row in db.stream(_YOUNG_ROOTS, {"before": before})}
     roots |= {row[0] for row in db.stream(_LIVE_ROOTS)}

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from bootlease.ports import Shard
 from bootlease.store import ledgerreads
 from bootlease.store.aside import Aside
+from bootlease.store.connection import Connection
 from bootlease.store.writer import Writer
+
+_LASTS: Final = 1.0
+"""Seconds after which the list of shards is read again though nothing was written here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    shards: Sequence[Shard]
+    commits: int
+    until: float
 
 
 class SQLLedger:
     """What the ledger publishes.
 
     Args:
-        aside: Reads.
+        aside: Reads, for nothing else.
         writer: Keeps cosignatures.
     """
 
     def __init__(self, aside: Aside, writer: Writer) -> None:
         self._aside = aside
         self._writer = writer
+        self._listed: _Listed | None = None
 
     async def shards(self) -> Sequence[Shard]:
         """See ``LedgerReader``."""
-        return await self._aside.read(ledgerreads.all_shards)
+        # Every request names a shard: the list is read once for all of them until a commit.
+        known = self._known()
+        return await self._aside.read(self._list) if known is None else known
 
     async def checkpoint(self, shard: int, *, size: int | None = None) -> bytes | None:
         """See ``LedgerReader``."""
@@ -61,3 +78,18 @@ class SQLLedger:
     async def governance_record(self, digest: bytes) -> bytes | None:
         """See ``LedgerReader``."""
         return await self._aside.read(ledgerreads.governance_record, digest)
+
+    def _known(self) -> Sequence[Shard] | None:
+        listed = self._listed
+        if listed is None or listed.commits != self._writer.commits:
+            return None
+        return listed.shards if time.monotonic() < listed.until else None
+
+    def _list(self, db: Connection) -> Sequence[Shard]:
+        # Whoever waited meanwhile finds what the first one has read.
+        known = self._known()
+        if known is None:
+            commits, until = self._writer.commits, time.monotonic() + _LASTS
+            known = ledgerreads.all_shards(db)
+            self._listed = _Listed(known, commits, until)
+        return known

@@ -72,7 +72,8 @@ class SQLStore:
         writable = partial(database.connect, read_only=False)
         self._wal = WALKeeper(writable)
         self._writer = Writer(writable, sealer, prefix, after_commit=self._wal.after_commit)
-        self._ledger = SQLLedger(self._aside, self._writer)
+        self._published = Aside(database.connect(read_only=True))
+        self._ledger = SQLLedger(self._published, self._writer)
 
     @classmethod
     def open(cls, path: Path, sealer: Sealer, prefix: str) -> SQLStore:
@@ -103,6 +104,7 @@ class SQLStore:
         self._wal.close()
         self._reader.close()
         self._aside.close()
+        self._published.close()
 
     def _read(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:

@@ -141,12 +141,18 @@ _DECISIONS: Final = select(func.coalesce(func.max(decisions.c.number), 0))
 
 
 def load_tail(db: Connection) -> Tail:
-    """Make the tail from the rows.
+    """Make the tail from the rows, all of one moment.
 
     Raises:
         StoreUnavailableError: The rows do not lead to the root that was signed last, or were made
             of an export, which has no nodes.
     """
+    # A verifier that commits between two of these reads would look like a ledger cut short.
+    with db.snapshot():
+        return _load(db)
+
+
+def _load(db: Connection) -> Tail:
     if db.one(_IMPORTED) is not None:
         raise StoreUnavailableError(
             "the database was made of an export, to be audited; no verifier continues it"

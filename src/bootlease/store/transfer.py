@@ -101,12 +101,8 @@ def export(source: Connection, target: Path) -> int:
     Raises:
         StoreUnavailableError: It exists or cannot be written.
     """
-    with new_file(target) as partial, partial.open("wb") as file:
-        source.command("BEGIN")
-        try:
-            return _write(source, file)
-        finally:
-            source.command("ROLLBACK")
+    with new_file(target) as partial, partial.open("wb") as file, source.snapshot():
+        return _write(source, file)
 
 
 def _write(source: Connection, file: IO[bytes]) -> int:

@@ -42,7 +42,7 @@ from bootlease.ports import Shard
 from bootlease.token import PrivateKeySigner
 from bootlease.verifier.app import build_app
 from bootlease.verifier.limits import DEFAULT_LIMITS
-from bootlease.verifier.service import Service
+from bootlease.verifier.service import Service, SystemClock, Throttle
 
 NAME: Final = "verifier.example/ledger"
 _TIME: Final = 1_790_000_000
@@ -251,7 +251,12 @@ def made_leaf(name: str) -> bytes:
 
 def ledger_app(ledger: MemoryLedger) -> FastAPI:
     """Return a verifier's application that publishes the ledger and can do nothing else."""
-    service = SimpleNamespace(store=SimpleNamespace(ledger=ledger), limits=DEFAULT_LIMITS)
+    service = SimpleNamespace(
+        store=SimpleNamespace(ledger=ledger),
+        clock=SystemClock(),
+        limits=DEFAULT_LIMITS,
+        throttle=Throttle(DEFAULT_LIMITS),
+    )
     return build_app(cast("Service", service))
 
 

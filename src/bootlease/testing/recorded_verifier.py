@@ -7,6 +7,7 @@ verifier leaves behind. Its clock is moved by hand: a history of months takes a 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -125,6 +126,16 @@ class RecordedVerifier:
     def enrol(self) -> RecordedNode:
         """Enrol a new node that has booted well."""
         device = SimulatedNode(self._ca, boot=self._boot)
+        self._enrol(device)
+        ek = accept_endorsement_key(parse_public(device.ek_public()))
+        return RecordedNode(device, node_id(ek.spki))
+
+    def enrol_again(self, node: RecordedNode) -> None:
+        """Enrol a node once more, a second later; it does not know that this ends its lineage."""
+        self.clock.time += 1
+        self._enrol(node.device)
+
+    def _enrol(self, device: SimulatedNode) -> None:
         request = EnrolmentRequest(
             device.ek_public(), device.ak_public(), tuple(device.ek_chain())
         ).encode()
@@ -132,8 +143,6 @@ class RecordedVerifier:
         secret = device.activate_credential(offer.id_object, offer.encrypted_secret)
         opened = Activation(secret).encode()
         self._runner.run(self.service.enrolling.finish(offer.enrolment, opened))
-        ek = accept_endorsement_key(parse_public(device.ek_public()))
-        return RecordedNode(device, node_id(ek.spki))
 
     def decide(self, node: RecordedNode, wishes: Sequence[LeaseRequest] = ()) -> bool:
         """Let a node renew, or begin; tell whether it was granted what it asked for."""
@@ -162,6 +171,13 @@ class RecordedVerifier:
     def use_policy(self, text: str) -> None:
         """Activate another policy."""
         self._runner.run(self.service.registry.activate_policy(text.encode(), author=AUTHOR))
+
+    def add_join_token(self, secret: bytes) -> None:
+        """Let a join token be good for an hour."""
+        now = self.clock.time
+        digest = hashlib.sha256(secret).digest()
+        work = self._store.add_join_token(digest, now=now, expires_at=now + 3600, author=AUTHOR)
+        self._runner.run(work)
 
     def prune(self, before: int) -> None:
         """Let go of evidence that only decisions before a second need."""

@@ -22,6 +22,8 @@ from bootlease.node.bundle import JoinBundle, parse_bundle
 
 COMMAND: Final = (sys.executable, "-c", "from bootlease.cli import main; main()")
 """How to run the ``bootlease`` of this very interpreter, installed or not."""
+_UNHURRIED: Final = ("--grants-per-life", "1000000")
+"""Nodes of tests and benchmarks renew as fast as they can."""
 _READY: Final = b"listening on "
 _START_TIME: Final = 30.0
 _STOP_TIME: Final = 15.0
@@ -36,7 +38,7 @@ class VerifierProcess:
         folder: Its data folder.
         url: Where it listens; also its issuer.
         credential: The admin credential.
-        options: Further options of ``verifier serve``.
+        options: Further options of ``verifier serve``; they win over ours.
         environment: What its process has in its environment beside ours.
     """
 
@@ -70,7 +72,7 @@ class VerifierProcess:
         with log:
             start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [*command, *self.options],
+                [*command, *_UNHURRIED, *self.options],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 env={**os.environ, **self.environment},

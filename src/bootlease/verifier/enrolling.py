@@ -25,7 +25,8 @@ from bootlease.ports import Activated, Clock, PendingEnrolment, Store
 from bootlease.tpm import Credential, make_credential
 from bootlease.verifier.access import secret_digest
 from bootlease.verifier.limits import Limits
-from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.problems import ProblemError, ProblemKind, too_many
+from bootlease.verifier.rates import RateCounter
 from bootlease.verifier.registry import Registry
 
 _SECRET_BYTES: Final = 32
@@ -61,6 +62,9 @@ class Enrolling:
         self._registry = registry
         self._clock = clock
         self._limits = limits
+        self._enrolled = RateCounter(
+            limits.enrolments_per_node, limits.tracked_clients, shared=False
+        )
 
     async def begin(self, body: bytes) -> CredentialChallenge:
         """Check an enrolment request and answer with a credential for its TPM.
@@ -68,7 +72,7 @@ class Enrolling:
         Raises:
             MalformedError: The request or a structure in it does not parse.
             VerificationError: The node may not enrol; with every finding.
-            ProblemError: No policy is active.
+            ProblemError: No policy is active, or the node has enrolled too often.
             StoreBusyError: Too many enrolments are pending.
         """
         now = self._clock.now()
@@ -77,6 +81,9 @@ class Enrolling:
         request = EnrolmentRequest.parse(body)
         # 1. Keys, endorsement and policy's admission.
         accepted = accept_enrolment(request, snapshot.roots, policy, now=now)
+        # Only whoever has the EK can enrol, so nobody else makes a node wait.
+        if wait := self._enrolled.wait((accepted.node.hex(),), now):
+            raise too_many(wait)
         # 2. The join token, looked at now and bound in the transaction that enrols.
         join_token: bytes | None = None
         if accepted.needs_join_token:
@@ -107,8 +114,10 @@ class Enrolling:
         """
         # 4. Activation: one try, compared in constant time and deleted (attack B6).
         digest = hashlib.sha256(Activation.parse(body).secret).digest()
-        outcome, node = await self._store.activate(enrolment, digest, now=self._clock.now())
+        now = self._clock.now()
+        outcome, node = await self._store.activate(enrolment, digest, now=now)
         if outcome is Activated.ENROLLED and node is not None:
+            self._enrolled.count((node.hex(),), now)
             return EnrolmentReceipt(node)
         if outcome is Activated.UNKNOWN:
             raise ProblemError(

@@ -22,7 +22,7 @@ from bootlease.errors import MalformedError, VerificationError
 from bootlease.verifier.bodies import Body
 from bootlease.verifier.glance import nonce_in
 from bootlease.verifier.leasing import Decided
-from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.problems import ProblemError, ProblemKind, too_many
 from bootlease.verifier.rates import RateCounter, client_at
 from bootlease.verifier.service import Service
 
@@ -47,13 +47,6 @@ def throttled(counter: RateCounter, key: tuple[str, ...], now: int) -> None:
     """
     if wait := counter.count(key, now):
         raise too_many(wait)
-
-
-def too_many(wait: int) -> ProblemError:
-    """Return the problem of a client that asks too often."""
-    return ProblemError(
-        ProblemKind.BUSY_CLIENT, "Too many requests; wait a moment.", retry_after=wait
-    )
 
 
 async def with_body(

@@ -3,7 +3,7 @@
 Specification: design section 4, steps 2 to 5; docs/protocol.md, "Lease". The order, labelled in
 the code:
 
-1. evidence decided on before gets its stored answer;
+1. evidence decided on before gets its stored answer; a node that was granted enough waits;
 2. the challenge: known, this node's, unspent, in time;
 3. the AK signed the evidence, whole, for this challenge, and that asks for all that policy demands
    by now. Until here nothing is recorded and nothing is consumed, so that nobody can end another
@@ -56,6 +56,7 @@ from bootlease.ports import (
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 from bootlease.verifier.answers import Case, Issuer, grant, refuse
 from bootlease.verifier.glance import core_size, nonce_in
+from bootlease.verifier.grants import Grants
 from bootlease.verifier.limits import Limits
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.recent import Left, Recent
@@ -126,6 +127,7 @@ class Leasing:
         self._long_cores = asyncio.Semaphore(_LONG_AT_ONCE)
         self._logs: OrderedDict[_LogKey, BootLog] = OrderedDict()
         self._recent = Recent()
+        self._grants = Grants(store, registry, limits)
 
     async def challenge(self, node: bytes) -> Challenge:
         """Set a challenge for a node.
@@ -168,6 +170,7 @@ class Leasing:
                 return Decided(standing.answer)
             # Nobody's bytes are parsed in the name of a node that is not enrolled.
             left = Left(_known(standing.node), standing.lineage, None)
+        self._grants.demand(node, self._clock.now())
         evidence = await self._parsed(node, body, large=large)
         for _ in range(_TRIES):
             decided = await self._decide(left, evidence, (digest, body), large=large)
@@ -257,7 +260,7 @@ class Leasing:
         else:
             commit = refuse(case, result, self._issuer)
         # 7.
-        committed = await self._store.commit_decision(commit)
+        committed = await self._grants.commit(commit)
         if committed.answer is not None:
             self._recent.keep(enrolled, commit)
             return Decided(committed.answer, commit, result.findings)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from bootlease.errors import MalformedError
 from bootlease.ledger.addcheckpoint import encode_proof
@@ -33,12 +33,24 @@ from bootlease.ledger.tiles import (
 from bootlease.ledger.tlogproof import TLogProof
 from bootlease.ports import LedgerReader, Shard
 from bootlease.verifier.contract import JSON, problems, success
+from bootlease.verifier.gate import client_of, throttled
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.service import Service
 
 Published = TypeVar("Published")
 
-router: Final = APIRouter(prefix="/ledger")
+
+async def pace(request: Request) -> None:
+    """Let a client read no faster than others can bear.
+
+    Raises:
+        ProblemError: It asks too often.
+    """
+    service: Service = request.app.state.service
+    throttled(service.throttle.ledger, (client_of(request),), service.clock.now())
+
+
+router: Final = APIRouter(prefix="/ledger", dependencies=[Depends(pace)])
 
 TEXT: Final = "text/plain; charset=utf-8"
 OCTETS: Final = "application/octet-stream"
@@ -51,7 +63,7 @@ _FRESH: Final = {"cache-control": "no-store"}
 _COSIGNED: Final = {"cache-control": "public, max-age=60"}
 """A proof against a given size never changes, but its checkpoint may still be cosigned."""
 
-_PROBLEMS: Final = problems(ProblemKind.NOT_FOUND, ProblemKind.UNAVAILABLE)
+_PROBLEMS: Final = problems(ProblemKind.NOT_FOUND, ProblemKind.BUSY_CLIENT, ProblemKind.UNAVAILABLE)
 
 
 def _described(*, path: tuple[str, ...] = (), query: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -59,9 +59,13 @@ class Limits:
         slow_bodies: Bodies of one client that did not arrive in time, before it has to do without
             those longer than ``ordinary``.
         refusals: Decisions against one node.
+        grants_per_life: Grants to one node within the life of a lease.
         unknown_nodes: Requests of one client address in the name of nodes that are not enrolled.
         enrolments: Enrolment requests of one client address.
+        enrolments_per_node: Enrolments of one node.
         logins: Wrong admin credentials of one client address.
+        ledger: Requests of one client address for what the ledger publishes. A monitor that catches
+            up asks for 256 entries at a time.
     """
 
     evidence: int = 10 * 1024 * 1024
@@ -93,9 +97,12 @@ class Limits:
     own_failures: Rate = field(default=Rate(300, 60))
     slow_bodies: Rate = field(default=Rate(2, 60))
     refusals: Rate = field(default=Rate(30, 60))
+    grants_per_life: int = 32
     unknown_nodes: Rate = field(default=Rate(600, 60))
     enrolments: Rate = field(default=Rate(1_200, 60))
+    enrolments_per_node: Rate = field(default=Rate(5, 60))
     logins: Rate = field(default=Rate(60, 60))
+    ledger: Rate = field(default=Rate(1_000, 2))
 
 
 DEFAULT_LIMITS = Limits()

@@ -86,6 +86,13 @@ class ProblemError(Exception):
         self.decision = decision
 
 
+def too_many(wait: int) -> ProblemError:
+    """Return the problem of a client that asks too often."""
+    return ProblemError(
+        ProblemKind.BUSY_CLIENT, "Too many requests; wait a moment.", retry_after=wait
+    )
+
+
 def problem_members(error: ProblemError) -> dict[str, Any]:
     """Return the members of the problem document."""
     members: dict[str, Any] = {

@@ -39,26 +39,30 @@ class RateCounter:
         rate: How many are allowed.
         keys: How many keys are told apart.
         shared: Whether further keys share one counter; else they are not counted.
+
+    Attributes:
+        rate: How many are allowed by now; another window begins anew.
     """
 
-    __slots__ = ("_counts", "_keys", "_rate", "_shared", "_window")
+    __slots__ = ("_counts", "_keys", "_shared", "_window", "rate")
 
     def __init__(self, rate: Rate, keys: int, *, shared: bool = True) -> None:
-        self._rate = rate
+        self.rate = rate
         self._shared = shared
         self._keys = keys
-        self._window = 0
+        self._window = (0, 0)
         self._counts: dict[tuple[str, ...], int] = {}
 
     def wait(self, key: tuple[str, ...], now: int) -> int:
         """Return 0 where one more event is allowed, else the seconds to wait."""
-        window = now // self._rate.window
+        seconds = self.rate.window
+        window = (seconds, now // seconds)
         if window != self._window:
             self._window = window
             self._counts = {}
-        if self._counts.get(self._slot(key), 0) < self._rate.count:
+        if self._counts.get(self._slot(key), 0) < self.rate.count:
             return 0
-        return (window + 1) * self._rate.window - now
+        return seconds - now % seconds
 
     def count(self, key: tuple[str, ...], now: int) -> int:
         """Count one event; return what ``wait`` said before it."""
@@ -67,6 +71,11 @@ class RateCounter:
         if slot is not _OTHERS or self._shared:
             self._counts[slot] = self._counts.get(slot, 0) + 1
         return wait
+
+    def give_back(self, key: tuple[str, ...]) -> None:
+        """Undo one count."""
+        if self._counts.get(key, 0):
+            self._counts[key] -= 1
 
     def _slot(self, key: tuple[str, ...]) -> tuple[str, ...]:
         if key in self._counts or len(self._counts) < self._keys:

@@ -52,6 +52,7 @@ class Throttle:
         self.unknown_nodes = RateCounter(limits.unknown_nodes, keys)
         self.enrolments = RateCounter(limits.enrolments, keys)
         self.logins = RateCounter(limits.logins, keys, shared=False)
+        self.ledger = RateCounter(limits.ledger, keys)
 
 
 @dataclass(slots=True)

@@ -98,7 +98,8 @@ class UsualCycle(RequestResponseCycle):
         if self.more_body:
             # What is still to come of a request that was answered would pass for the next one.
             self.keep_alive = False
-            head += b"" if b"\r\nconnection: close\r\n" in head else b"connection: close\r\n"
+        if not self.keep_alive and b"\r\nconnection: close\r\n" not in head:
+            head += b"connection: close\r\n"
         self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         if not self.keep_alive:
             self.transport.close()

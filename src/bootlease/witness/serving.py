@@ -21,8 +21,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from bootlease.errors import TransportError
+from bootlease.witness.connections import BoundedProtocol
 
-_CONNECTIONS: Final = 256
 _KEEP_ALIVE: Final = 75
 _GRACE: Final = 5
 _MAX_HEADERS: Final = 16 * 1024
@@ -79,7 +79,7 @@ def serve_app(app: FastAPI, bind: Bind) -> None:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -89,7 +89,6 @@ def serve_app(app: FastAPI, bind: Bind) -> None:
             proxy_headers=False,
             ssl_certfile=bind.tls_cert,
             ssl_keyfile=bind.tls_key,
-            limit_concurrency=_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_GRACE,
             h11_max_incomplete_event_size=_MAX_HEADERS,

@@ -15,14 +15,34 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from bootlease.appraisal import CodeIdentity
 from bootlease.audit import ProofTrust, build_proof, verify_proof
+from bootlease.audit import proof as proof_module
 from bootlease.audit.build import LeaseToken
 from bootlease.audit.enrolments import check_enrolment
 from bootlease.audit.proof import ProofReport
 from bootlease.endorsement import TrustedRoots, parse_certificates
 from bootlease.errors import MalformedError, VerificationError
 from bootlease.evidence import LeaseRequest, TokenEncoding
-from bootlease.ledger import Ed25519Cosigner, MLDSA44Cosigner, NoteKey, SignatureType
-from bootlease.ledger.prooffile import Place, ProofFile, parse_proof
+from bootlease.ledger import (
+    Checkpoint,
+    Ed25519Cosigner,
+    Ed25519NoteSigner,
+    LedgerSigner,
+    MLDSA44Cosigner,
+    NoteKey,
+    SignatureType,
+    parse_note,
+    parse_tlog_proof,
+    sign_note,
+)
+from bootlease.ledger.prooffile import (
+    MAX_PROOF,
+    Place,
+    ProofFile,
+    ProvenDecision,
+    ProvenShard,
+    parse_proof,
+)
+from bootlease.testing import recorded
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import uki_description
 from bootlease.testing.local_ca import LocalCA
@@ -199,6 +219,27 @@ def test_another_ledgers_name_refuses(history: RecordedHistory) -> None:
     }
 
 
+def test_a_tree_under_the_ledgers_own_name_refuses(history: RecordedHistory) -> None:
+    """A shard's origin lies under the ledger's name; the name itself is that of no shard."""
+    signer, name = PrivateKeySigner(ed25519.Ed25519PrivateKey.generate()), history.ledger.key.name
+    history.ledger = LedgerSigner(name, signer)
+    decided = history.decide()
+    proof = build_proof(decided.record.digest, decided.claims[0].lease_id, history)
+    tree = history.shards[0]
+    bare = Checkpoint(name, len(tree.leaves), tree.root()).encode()
+    shard = replace(proof.shards[0], checkpoint=sign_note(bare, Ed25519NoteSigner(name, signer)))
+    assert findings(replace(proof, shards=(shard,)), trust(history)) == {"proof.origin.mismatch"}
+
+
+def test_decisions_of_another_verifier_refuse(
+    history: RecordedHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger does not vouch for what another verifier decided, though it has sealed it."""
+    monkeypatch.setattr(recorded, "ISSUER", "https://other.example")
+    history.decide()
+    assert findings(prove(history), trust(history)) == {"proof.issuer.mismatch"}
+
+
 def test_another_token_key_refuses(history: RecordedHistory) -> None:
     """A token of a key that is not trusted refuses the proof."""
     history.decide()
@@ -228,6 +269,32 @@ def test_witnesses_count_only_where_they_are_trusted(history: RecordedHistory) -
     assert (report.witnesses, report.unchecked) == (("witness.example/one",), ("pq.example",))
     two = replace(trust(history), witnesses=(known.key, witness("two").key), quorum=2)
     assert findings(proof, two) == {"proof.witness.quorum"}
+
+
+def test_a_witness_with_two_keys_counts_once(history: RecordedHistory) -> None:
+    """A quorum counts witnesses, each of which may be deceived alone, and not their keys."""
+    one = witness()
+    both = (one, MLDSA44Cosigner(one.key.name, MLDSA44PrivateKey.generate()))
+    for each in both:
+        history.cosign(each)
+    history.decide()
+    keys = tuple(each.key for each in both)
+    proof = prove(history)
+    report = verify(proof, replace(trust(history), witnesses=keys, quorum=1))
+    assert report.witnesses == ("witness.example/one",)
+    with pytest.raises(ValueError, match="quorum"):
+        replace(trust(history), witnesses=keys, quorum=2)
+    three = replace(trust(history), witnesses=(*keys, witness("two").key), quorum=2)
+    assert findings(proof, three) == {"proof.witness.quorum"}
+
+
+def test_a_witness_key_that_is_given_twice_is_misuse(history: RecordedHistory) -> None:
+    """Not even under two names: a cosignature by it can be given out as either's."""
+    signer = PrivateKeySigner(ed25519.Ed25519PrivateKey.generate())
+    one, two = Ed25519Cosigner("one.example", signer), Ed25519Cosigner("two.example", signer)
+    for keys in ((one.key, one.key), (one.key, two.key)):
+        with pytest.raises(ValueError, match="twice"):
+            replace(trust(history), witnesses=keys)
 
 
 def test_a_signature_of_an_unlisted_key_refuses(history: RecordedHistory) -> None:
@@ -348,6 +415,17 @@ def test_two_lineages_are_no_lineage(history: RecordedHistory) -> None:
     one, two = prove(history, first), prove(history, second)
     both = replace(two, decisions=(*one.decisions, *two.decisions))
     assert "proof.lineage.broken" in findings(both, trust(history))
+
+
+def test_a_lineage_under_two_enrolments_is_no_lineage(history: RecordedHistory) -> None:
+    """Another enrolment ends a lineage, also one that the ledger has before its first decision."""
+    first = history.scene.enrolment
+    history.scene.enrolled_as(enrolled_at=first.enrolled_at + 1)
+    history.enrol()
+    history.decide()
+    history.scene.enrolled_as(enrolled_at=first.enrolled_at)
+    history.decide()
+    assert findings(prove(history), trust(history)) == {"proof.lineage.broken"}
 
 
 def test_an_unchained_shard_refuses(history: RecordedHistory) -> None:
@@ -488,6 +566,17 @@ def test_the_receipt_of_another_leaf_refuses(history: RecordedHistory) -> None:
     other = LeaseToken(b"", decided.receipts[1].tlog_proof())
     proof = replace(prove(history), receipt=other.receipt)
     assert findings(proof, trust(history)) == {"ledger.proof.leaf.mismatch"}
+
+
+def test_cosignatures_in_the_receipt_beside_a_jwt_are_malformed(history: RecordedHistory) -> None:
+    """Nobody would check them: they stand under the proof's checkpoints, with their keys."""
+    history.decide([JWT])
+    proof = prove(history)
+    assert proof.receipt is not None
+    checkpoint = parse_note(parse_tlog_proof(proof.receipt).checkpoint)
+    line = witness().cosign(checkpoint.body, history.scene.now).line()
+    with pytest.raises(MalformedError, match="other signatures"):
+        verify(replace(proof, receipt=proof.receipt + line), trust(history))
 
 
 # -- building
@@ -636,3 +725,52 @@ def test_the_report_is_plain_data(history: RecordedHistory) -> None:
     report = verify(prove(history), trust(history)).as_dict()
     assert report["lease"] == history.decided[0].claims[0].lease_id.hex()
     assert dataclasses.is_dataclass(report) is False
+
+
+def test_enrolments_that_nothing_names_cost_no_certificate_checks(
+    history: RecordedHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proof full of other enrolments is refused before any of them is looked at."""
+    history.decide()
+    proof = prove(history)
+    records = [
+        replace(history.scene.enrolment, enrolled_at=number).encode() for number in range(20)
+    ]
+    more = [replace(proof.enrolments[0], record=record) for record in records]
+    ordered = sorted(
+        (*proof.enrolments, *more), key=lambda each: hashlib.sha256(each.record).digest()
+    )
+    checked: list[object] = []
+    monkeypatch.setattr(proof_module, "check_enrolment", checked.append)
+    full = replace(proof, enrolments=tuple(ordered))
+    assert findings(full, trust(history)) == {"proof.surplus"}
+    assert checked == []
+
+
+@pytest.mark.parametrize(
+    "filler", [b"\x9a\x00\x98\x96\x80" + b"\x80" * 10_000_000, b"\x9a\x00\x98\x96\x80"]
+)
+def test_a_proof_of_too_many_items_is_malformed_before_it_is_decoded(filler: bytes) -> None:
+    """Ten megabytes of empty arrays would take a gigabyte."""
+    data = b"\xa1dlogs" + filler
+    with pytest.raises(MalformedError, match="items"):
+        parse_proof(data)
+
+
+def test_a_proof_of_too_many_bytes_is_malformed() -> None:
+    """However few items they are."""
+    with pytest.raises(MalformedError, match="more than"):
+        parse_proof(bytes(MAX_PROOF + 1))
+
+
+def test_the_proof_of_a_long_lineage_fits() -> None:
+    """Ten thousand renewals in a tree of a million leaves are within the bounds."""
+    path = tuple(bytes((number,)) * 32 for number in range(20))
+    renewals = tuple(
+        ProvenDecision(b"r" * 1700, b"e" * 900, (b"c" * 32,), Place(0, index, path))
+        for index in range(10_000)
+    )
+    long = ProofFile(
+        *(None, None, b"c", (ProvenShard(b"n"),), (), renewals, (), (b"p",), (), ((),), (), ())
+    )
+    assert parse_proof(long.encode()) == long

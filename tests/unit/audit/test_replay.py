@@ -9,6 +9,7 @@ import pytest
 
 from bootlease.appraisal import CodeIdentity
 from bootlease.audit import Replayed, Replayer, replay_decision
+from bootlease.evidence import Challenge
 from bootlease.ledger import DecisionRecord
 from bootlease.model import Effect, Finding
 from bootlease.testing.recorded import CODE, Decided, RecordedHistory
@@ -182,6 +183,27 @@ def test_a_quote_for_another_challenge_was_never_decided_about(history: Recorded
     again = replayed(history, decided, challenge=challenge)
     assert ids(again) == ["replay.evidence.unverified"]
     assert "challenge.nonce.mismatch" in (again.findings[0].seen or "")
+
+
+def test_a_challenge_set_for_another_node_is_a_finding(history: RecordedHistory) -> None:
+    """What one node was asked, no other can have answered, though the nonce is the quoted one."""
+    decided = history.decide()
+    asked = Challenge.parse(decided.record.challenge)
+    challenge = dataclasses.replace(asked, node=b"\x01" * 32).encode()
+    again = replayed(history, decided, challenge=challenge)
+    assert ids(again) == ["replay.input.altered"]
+    assert "challenge" in again.findings[0].message
+
+
+def test_a_stored_document_with_its_logs_inside_is_a_finding(history: RecordedHistory) -> None:
+    """A log counts under its own digest: a document that brings one was never stored so."""
+    decided = history.decide()
+    document = decided.evidence.encode()
+    digest = hashlib.sha256(document).digest()
+    history.documents[digest] = document
+    again = replayed(history, decided, evidence=digest, lineage_root=digest)
+    assert ids(again) == ["replay.input.malformed"]
+    assert "logs left out" in again.findings[0].message
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,15 @@ def test_all_witnesses_must_have_cosigned_unless_told_otherwise(files: Files, ou
     assert [each["id"] for each in json.loads(out())["findings"]] == ["proof.witness.quorum"]
     assert run([*files.keys, *witnesses, "--quorum", "1"]) == 0
     assert run([*files.keys, *witnesses, "--quorum", "3"]) == 2
+    assert run([*files.keys, *witnesses[:2], *witnesses[:2]]) == 2
+
+
+def test_what_no_proof_shows_is_told(files: Files, out: Out) -> None:
+    """What was in force, and which spelling of a signature was given, nobody learns from it."""
+    assert run([*files.keys, "--json"]) == 0
+    unproven = " / ".join(json.loads(out())["does_not_prove"])
+    assert "governance records had activated by then" in unproven
+    assert "(r, n - s) verifies as well" in unproven
 
 
 def test_own_roots_are_told(files: Files, out: Out) -> None:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from bootlease.cli import run
 from bootlease.node.bundle import parse_bundle
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, REFERENCE
+from bootlease.verifier import server
+from bootlease.verifier.limits import DEFAULT_LIMITS
+from bootlease.verifier.server import ServeOptions
 
 Capture = pytest.CaptureFixture[str]
 Init = Callable[..., int]
@@ -157,6 +161,23 @@ def test_a_file_in_the_place_of_a_socket_is_left_alone(
     assert file.read_text() == "mine"
     assert run([*serve[:-1], f"unix:{tmp_path}/absent/v.sock"]) == 2
     assert "No such file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "grants"), [((), 32), (("--grants-per-life", "7"), 7)])
+def test_how_often_a_node_is_granted_leases_is_the_operators(
+    options: tuple[str, ...], grants: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the life of one; without a word it is what the documentation says."""
+    served: list[ServeOptions] = []
+    monkeypatch.setattr(server, "serve", lambda given, _: served.append(given))
+    assert run(["verifier", "serve", "--data", str(tmp_path), *options]) == 0
+    assert served[0].limits == replace(DEFAULT_LIMITS, grants_per_life=grants)
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "x"])
+def test_a_verifier_that_never_grants_is_a_slip(wrong: str, tmp_path: Path) -> None:
+    """Usage, as for every number out of its range."""
+    assert run(["verifier", "serve", "--data", str(tmp_path), "--grants-per-life", wrong]) == 2
 
 
 def test_help_loads_nothing_that_serves_or_stores() -> None:

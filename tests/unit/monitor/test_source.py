@@ -49,10 +49,25 @@ def test_what_the_log_has_not_is_not_published(status: int) -> None:
 
 @pytest.mark.parametrize("status", [500, 503, 429, 302, 204])
 def test_other_statuses_are_the_worlds_fault(status: int) -> None:
-    """A server in trouble is no alarm; a redirect is not followed."""
+    """A server in trouble is no alarm."""
     with pytest.raises(TransportError) as caught:
         answering(with_body(b"", status)).checkpoint("2026-11")
     assert not isinstance(caught.value, NotPublishedError)
+
+
+def test_a_redirect_is_not_followed() -> None:
+    """Whom a monitor asks is its own choice, even where the other place has an answer."""
+    asked = []
+
+    def redirect(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.host)
+        if request.url.host == "verifier.example":
+            return httpx2.Response(302, headers={"location": "https://elsewhere.example/it"})
+        return with_body(b"a checkpoint")(request)
+
+    with pytest.raises(TransportError, match="answered 302"):
+        answering(redirect).checkpoint("2026-11")
+    assert asked == ["verifier.example"]
 
 
 def test_a_connection_that_fails_is_the_worlds_fault() -> None:

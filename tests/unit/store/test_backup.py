@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import stat
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from bootlease.endorsement import TrustedRoots
 from bootlease.errors import MalformedError
 from bootlease.ledger import GovernanceRecord, verify_checkpoint
+from bootlease.ledger.shardlist import is_shard_name
 from bootlease.ports import Activated, CommitOutcome, StoreUnavailableError
 from bootlease.store import Database, SQLStore, import_into, ledgerreads, restore
 from bootlease.store.registry import roots_digest
@@ -92,6 +93,36 @@ def test_a_copy_whose_ledger_is_broken_gets_no_name(scene: StoreScene, tmp_path:
     assert list(tmp_path.glob("*backup*")) == []
 
 
+def damage(path: Path) -> None:
+    """Lose the pages of the indexes, which nobody but SQLite's own check looks for."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA writable_schema = ON")
+        raw.execute("DELETE FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        raw.commit()
+
+
+def test_a_copy_that_sqlite_finds_unsound_gets_no_name(scene: StoreScene, tmp_path: Path) -> None:
+    """Damage far from the ledger's end is found too, before anybody relies on the backup."""
+    asyncio.run(lived(scene))
+    damage(scene.path)
+    with pytest.raises(StoreUnavailableError, match="not sound"):
+        asyncio.run(scene.store.back_up(tmp_path / "backup.db"))
+    assert list(tmp_path.glob("*backup*")) == []
+
+
+def test_a_backup_that_sqlite_finds_unsound_is_not_restored(
+    scene: StoreScene, tmp_path: Path
+) -> None:
+    """A backup may have been damaged since it was made."""
+    saved, made = tmp_path / "backup.db", tmp_path / "restored.db"
+    asyncio.run(lived(scene))
+    asyncio.run(scene.store.back_up(saved))
+    damage(saved)
+    with pytest.raises(StoreUnavailableError, match="not sound"):
+        restore(saved, made, scene.sealer, PREFIX, now=LATER, author=AUTHOR)
+    assert not made.exists()
+
+
 def test_a_restore_voids_what_was_under_way(scene: StoreScene, tmp_path: Path) -> None:
     """Challenges, answers, pending enrolments and lineages of the backup are over."""
     saved, made = tmp_path / "backup.db", tmp_path / "restored.db"
@@ -147,13 +178,14 @@ def test_a_restore_opens_a_shard_chained_to_the_backup(scene: StoreScene, tmp_pa
 
     final = asyncio.run(before())
     restore(saved, made, scene.sealer, PREFIX, now=LATER, author=AUTHOR)
-    stamp = int(datetime.fromtimestamp(LATER, UTC).strftime("%d%H%M"))
     with reading(made) as db:
         old, new = ledgerreads.all_shards(db)
         assert (old.name, old.final, new.name, new.final) == (
             *("2026-11", True),
-            *(f"2026-11.{stamp}", False),
+            *(new.name, False),
         )
+        assert re.fullmatch(r"2026-11\.[1-9][0-9]{15}", new.name)
+        assert is_shard_name(new.name)
         opening = ledgerreads.opening(db, 2)
         assert opening is not None
         assert GovernanceRecord.parse(opening).details["checkpoint"] == final
@@ -173,12 +205,12 @@ def test_two_restores_of_one_backup_never_share_a_shard(scene: StoreScene, tmp_p
     asyncio.run(lived(scene))
     asyncio.run(scene.store.back_up(saved))
     names = set()
-    for number, now in enumerate((LATER, LATER + 60, NOW + 40 * 86_400)):
+    for number, now in enumerate((LATER, LATER, LATER + 60, NOW + 40 * 86_400)):
         made = tmp_path / f"{number}.db"
         restore(saved, made, scene.sealer, PREFIX, now=now, author=AUTHOR)
         with reading(made) as db:
             names.add(ledgerreads.all_shards(db)[-1].name)
-    assert len(names) == 3
+    assert len(names) == 4
     assert names.isdisjoint({"2026-11", "2026-12"})
 
 

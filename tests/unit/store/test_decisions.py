@@ -392,3 +392,22 @@ def test_sweeping_is_done_in_portions(scene: StoreScene) -> None:
 
     asyncio.run(story())
     assert scene.rows("SELECT count(*) FROM challenges") == [(1,)]
+
+
+def test_a_spent_challenge_is_no_good_for_a_decision_that_holds_otherwise(
+    scene: StoreScene,
+) -> None:
+    """Alone, a second use would find node and lineage as it wants them: the nonce refuses it."""
+
+    async def story() -> None:
+        node = await scene.node()
+        question = scene.question(node)
+        await scene.renew(node)
+        late = node.decide(question, now=NOW + 2)
+        assert (await scene.store.commit_decision(late)).outcome is CommitOutcome.SPENT
+        assert await scene.store.decision(late.digest) is None
+        spent = await scene.store.challenge(question.nonce)
+        assert spent is not None
+        assert spent.spent_at == NOW + 1
+
+    asyncio.run(story())

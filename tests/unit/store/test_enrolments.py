@@ -11,7 +11,13 @@ import pytest
 
 from bootlease import cbor
 from bootlease.ledger import GovernanceRecord
-from bootlease.ports import Activated, StoreBusyError, StoredPolicy, StoreUnavailableError
+from bootlease.ports import (
+    Activated,
+    CommitOutcome,
+    StoreBusyError,
+    StoredPolicy,
+    StoreUnavailableError,
+)
 from bootlease.store import SQLStore
 from bootlease.testing.store_scene import (
     AUTHOR,
@@ -153,17 +159,25 @@ def test_another_ak_replaces_the_first_keeps_the_floor_and_ends_the_lineage(
     asyncio.run(story())
 
 
-def test_the_same_ak_again_changes_nothing_but_the_time(scene: StoreScene) -> None:
-    """A node that enrols twice keeps its lineage."""
+@pytest.mark.parametrize("later", [0, 9])
+def test_the_same_ak_again_ends_the_lineage_too(scene: StoreScene, later: int) -> None:
+    """A lineage rests on one record: what was appraised by the one before is not committed."""
 
     async def story() -> None:
         node = await scene.node()
         await scene.renew(node)
-        await enrol(scene.store, enrolment(), now=NOW + 9)
+        before = node.decide(scene.question(node))
+        await enrol(scene.store, enrolment(), now=NOW + later)
         found = await scene.store.node(node.id)
         assert found is not None
-        assert (found.generation, found.enrolment.enrolled_at) == (1, NOW + 9)
-        assert (await scene.store.lineage(node.id)).prior == node.prior
+        assert (found.generation, found.enrolment.enrolled_at) == (1, NOW + later)
+        assert found.high_water == MARK
+        lineage = await scene.store.lineage(node.id)
+        assert (lineage.version, lineage.prior, lineage.decision) == (2, None, node.last)
+        stale = await scene.store.commit_decision(before)
+        assert stale.outcome is CommitOutcome.CONFLICT
+        node.version, node.prior = lineage.version, None
+        await scene.renew(node)
 
     asyncio.run(story())
 

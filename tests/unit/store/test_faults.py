@@ -242,7 +242,7 @@ def test_a_commit_that_reports_failure_and_is_durable_all_the_same_is_looked_up(
 
 
 def test_a_reader_that_fails_is_an_unavailable_store(scene: StoreScene) -> None:
-    """Reads on either connection say what the matter is."""
+    """Reads on any connection say what the matter is."""
 
     async def story() -> None:
         await scene.node()
@@ -251,7 +251,10 @@ def test_a_reader_that_fails_is_an_unavailable_store(scene: StoreScene) -> None:
             await scene.store.node(b"n" * 32)
         with pytest.raises(StoreUnavailableError):
             await scene.store.check()
-        scene.store._aside._connection.close()
+        for aside in (scene.store._aside, scene.store._published):
+            aside._connection.close()
+        with pytest.raises(StoreUnavailableError):
+            await scene.store.evidence(b"e" * 32)
         with pytest.raises(StoreUnavailableError):
             await scene.store.ledger.shards()
 

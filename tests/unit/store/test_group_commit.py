@@ -6,7 +6,8 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,19 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import select
 
-from bootlease.ledger import Receipt, encode_leaf, verify_receipt
-from bootlease.ports import CommitOutcome, StoredCredential, StoreUnavailableError
+from bootlease.ledger import GovernanceRecord, Receipt, encode_leaf, verify_receipt
+from bootlease.ports import (
+    CommitOutcome,
+    StoreBusyError,
+    StoredCredential,
+    StoreUnavailableError,
+)
 from bootlease.store import SQLStore
+from bootlease.store.appender import Appender
+from bootlease.store.commits import prepare
 from bootlease.store.connection import Connection
 from bootlease.store.tables import settings
+from bootlease.store.writer import MAX_WAITING, REST
 from bootlease.testing.store_scene import (
     AUTHOR,
     NOW,
@@ -28,6 +37,25 @@ from bootlease.testing.store_scene import (
     StoreScene,
     bodies,
 )
+
+
+@asynccontextmanager
+async def held(store: SQLStore) -> AsyncIterator[None]:
+    """Occupy the writer for as long as the block lasts; what it submits shares a group."""
+    begun, over = threading.Event(), threading.Event()
+
+    def wait(_db: Connection) -> None:
+        begun.set()
+        over.wait(20)
+
+    job = asyncio.create_task(store._writer.submit(wait))
+    await asyncio.to_thread(begun.wait, 20)
+    try:
+        yield
+        await asyncio.sleep(0)
+    finally:
+        over.set()
+        await job
 
 
 async def hold(store: SQLStore, seconds: float = 0.05) -> None:
@@ -81,6 +109,28 @@ def test_a_lone_decision_does_not_wait_for_company(scene: StoreScene) -> None:
         return took
 
     assert min(asyncio.run(story())) < 0.05
+
+
+def test_the_writer_rests_after_a_group_of_several_only(
+    scene: StoreScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd gains from a larger next group; who comes alone is never kept waiting."""
+    rests: list[float] = []
+    monkeypatch.setattr(scene.store._writer, "_rest", rests.append)
+
+    async def one() -> None:
+        await scene.store._writer.submit(lambda _db: None)
+
+    async def story() -> None:
+        for _ in range(4):
+            await one()
+        assert rests == []
+        await asyncio.gather(hold(scene.store), one(), one(), one())
+        # Whatever followed that group has been done when the next one is.
+        await one()
+        assert rests == [REST]
+
+    asyncio.run(story())
 
 
 def test_an_answer_that_cannot_be_made_fails_its_decision_alone(scene: StoreScene) -> None:
@@ -273,3 +323,72 @@ def test_a_closed_or_unreachable_store_says_so(path: Path, tmp_path: Path) -> No
     garbage.write_bytes(b"not a database" * 100)
     with pytest.raises(StoreUnavailableError):
         SQLStore.open(garbage, FaultySealer(), PREFIX)
+
+
+def test_a_job_that_fails_after_it_recorded_leaves_no_leaf(scene: StoreScene) -> None:
+    """Its neighbours' records follow each other, and every entry of the ledger has its record."""
+    store = scene.store
+
+    def broken(_db: Connection, ledger: Appender) -> NoReturn:
+        ledger.record("admin.login", {"of": "nobody"}, author=AUTHOR, now=NOW)
+        raise ValueError("too late")
+
+    async def story() -> None:
+        await store.record_event("admin.login", {}, now=NOW, author=AUTHOR)
+        async with held(store):
+            jobs = [
+                asyncio.create_task(store.record_event("admin.login", {}, now=NOW, author=name))
+                for name in "ab"
+            ]
+            jobs.insert(1, asyncio.create_task(store._writer.submit_recorded(NOW, broken)))
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert [type(each) for each in results] == [type(None), ValueError, type(None)]
+
+    asyncio.run(story())
+    rows = scene.rows("SELECT record, position FROM governance ORDER BY number")
+    records = [GovernanceRecord.parse(record) for record, _ in rows]
+    assert [each.author for each in records[-2:]] == ["a", "b"]
+    assert [each.previous for each in records] == [None, *(each.digest for each in records[:-1])]
+    leaves = scene.rows("SELECT leaf FROM entries ORDER BY position")
+    assert [leaf for (leaf,) in leaves] == [encode_leaf(each.digest) for each in records]
+    assert [position for _, position in rows] == list(range(len(rows)))
+
+
+def test_a_twin_in_the_same_group_is_told_of_the_answer(scene: StoreScene) -> None:
+    """Two requests with the same evidence share a commit: one decision, one answer for both."""
+
+    async def story() -> None:
+        node = await scene.node()
+        question = scene.question(node)
+        one, other = node.decide(question), node.decide(question)
+        async with held(scene.store):
+            jobs = [
+                asyncio.create_task(scene.store._writer.decide(prepare(each, {})))
+                for each in (one, other, one)
+            ]
+        assert [each.outcome for each in await asyncio.gather(*jobs)] == [
+            CommitOutcome.COMMITTED,
+            CommitOutcome.SPENT,
+            CommitOutcome.ANSWERED,
+        ]
+        assert len(await scene.store.decisions_of(node.id, at_most=9)) == 1
+
+    asyncio.run(story())
+
+
+def test_no_more_jobs_wait_than_may(store: SQLStore) -> None:
+    """Who comes on top is told at once, and all who waited are served."""
+
+    async def story() -> None:
+        async with held(store):
+            jobs = [
+                asyncio.create_task(store._writer.submit(lambda _db: None))
+                for _ in range(MAX_WAITING)
+            ]
+            await asyncio.sleep(0)
+            with pytest.raises(StoreBusyError):
+                await store._writer.submit(lambda _db: None)
+        assert await asyncio.gather(*jobs) == [None] * MAX_WAITING
+        await store._writer.submit(lambda _db: None)
+
+    asyncio.run(story())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -478,3 +480,69 @@ def test_a_receipt_is_given_again_as_it_was_given(scene: StoreScene) -> None:
             assert ledgerreads.receipt(db, 2, 0) is None
 
     asyncio.run(story())
+
+
+def test_nothing_is_appended_to_a_ledger_that_became_anothers(scene: StoreScene) -> None:
+    """A file whose shards are renamed under an open store is not gone on with."""
+
+    async def story() -> None:
+        node = await scene.node()
+        with closing(sqlite3.connect(scene.path)) as raw:
+            raw.execute("DROP TRIGGER shards_no_update")
+            raw.execute("UPDATE shards SET origin = 'other.example/ledger/' || name")
+            raw.commit()
+        with pytest.raises(StoreUnavailableError, match="the ledger of other"):
+            await scene.renew(node)
+
+    asyncio.run(story())
+
+
+class InterruptedCursor:
+    """A cursor that lets something happen before a certain statement, once."""
+
+    def __init__(self, cursor: sqlite3.Cursor, table: str, happens: Callable[[], None]) -> None:
+        self._cursor = cursor
+        self._table = table
+        self._happens: Callable[[], None] | None = happens
+
+    def execute(self, text: str, *parameters: Any) -> None:
+        """Run a statement."""
+        if self._table in text and self._happens is not None:
+            happens, self._happens = self._happens, None
+            happens()
+        self._cursor.execute(text, *parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+
+@pytest.mark.parametrize("table", ["governance", "shards", "entries", "checkpoints"])
+def test_the_end_of_a_ledger_is_read_as_of_one_moment(scene: StoreScene, table: str) -> None:
+    """A verifier that commits between two reads does not look like a ledger cut short."""
+
+    def grow() -> None:
+        asyncio.run(scene.store.record_event("admin.login", {}, now=NOW, author=AUTHOR))
+
+    grow()
+    with reading(scene.path) as db:
+        db._cursor = InterruptedCursor(db._cursor, f"FROM {table}", grow)  # type: ignore[assignment]  # a stand-in for the driver's
+        tail = load_tail(db)
+        assert tail.frontier.size == 2
+        assert not db.dbapi.in_transaction
+    assert scene.rows("SELECT count(*) FROM entries") == [(3,)]
+
+
+def test_a_question_aside_reads_one_state(scene: StoreScene) -> None:
+    """Rows that are combined into one answer go together, whatever is written meanwhile."""
+
+    def twice(db: Connection) -> list[int]:
+        sizes = [ledgerreads.size_of(db, 1)]
+        grow = scene.store.record_event("admin.login", {}, now=NOW, author=AUTHOR)
+        asyncio.run(grow)
+        return [*sizes, ledgerreads.size_of(db, 1)]
+
+    async def story() -> list[int]:
+        await scene.node()
+        return await scene.store._aside.read(twice)
+
+    assert asyncio.run(story()) == [2, 2]

@@ -266,6 +266,28 @@ def test_refused_decisions_are_slowed_for_their_node_alone(world: World) -> None
     client.renew()
 
 
+def test_a_node_that_was_granted_enough_waits(world: World) -> None:
+    """Thirty-two in the life of a lease, at whatever address; the lineage then goes on."""
+    client, other = world.node("192.0.2.1"), world.node("192.0.2.2")
+    world.clock.time += 60 - world.clock.time % 120
+    for _ in range(31):
+        client.renew()
+    last = client.attest()
+    granted = client.present(last)
+    client.keep(granted)
+    one_more = client.attest()
+    size = len(asyncio.run(world.service.store.decisions_of(client.node, at_most=100)))
+    for address in ("192.0.2.1", "192.0.2.3"):
+        client.http = world.at(address)
+        refused = client.present(one_more)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert client.present(last).content == granted.content
+    assert size == len(asyncio.run(world.service.store.decisions_of(client.node, at_most=100)))
+    other.renew()
+    world.clock.time += 60
+    assert client.present(one_more).status_code == 200
+
+
 def test_slow_clients_do_without_huge_bodies(world: World) -> None:
     """After two that did not arrive, none is begun; ordinary evidence is."""
     client = world.node("192.0.2.1")

@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from uvicorn.server import ServerState
 
+from bootlease.verifier.bodies import Body, tiers_of_strangers
 from bootlease.verifier.contract import EVIDENCE
 from bootlease.verifier.http_protocol import DeadlineH11Protocol, protocol_within
 from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
+from bootlease.verifier.problems import ProblemError
 from bootlease.verifier.usual_cycle import UsualCycle
 
 FEW = replace(DEFAULT_LIMITS, connections=4, connections_per_client=3)
@@ -260,11 +264,71 @@ def test_what_comes_behind_a_usual_request_is_dropped(behind: bytes) -> None:
         reader, _ = await server.open("127.0.0.2", USUAL + behind)
         head, body = await answer_on(reader)
         assert head.startswith(b"HTTP/1.1 201 ")
+        assert head.count(b"\r\nconnection: close\r\n") == 1
         assert body == PATH.encode() + b" 3 12345"
         with contextlib.suppress(ConnectionResetError):  # what was dropped may be on its way still
             assert await reader.read() == b""
 
     served(FEW, story, echo)
+
+
+def test_a_usual_request_behind_half_a_head_is_part_of_that_head() -> None:
+    """What the general parser has begun to read, it alone goes on with."""
+
+    async def story(server: Server) -> None:
+        reader, writer = await server.open("127.0.0.2", b"POST / HTTP/1.1\r\nx-half: ")
+        writer.write(USUAL)
+        _, body = await answer_on(reader)
+        assert body == b"/ 4 12345"
+
+    served(FEW, story, echo)
+
+
+def test_a_usual_request_in_a_body_that_was_not_waited_for_is_no_request() -> None:
+    """The answer came before the body; what the body says is asked by nobody."""
+    paths = []
+
+    async def hasty(scope: Any, _receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await send_ok(send)
+
+    async def story(server: Server) -> None:
+        head = b"POST /first HTTP/1.1\r\nhost: v\r\ncontent-length: %d\r\n\r\n" % len(USUAL)
+        reader, writer = await server.open("127.0.0.2", head)
+        await answer_on(reader)
+        writer.write(USUAL)
+        await asyncio.sleep(0.05)
+        writer.write(REQUEST)
+        await answer_on(reader)
+        assert paths == ["/first", "/"]
+
+    served(FEW, story, hasty)
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"), [(USUAL, b"200"), (USUAL[:-1], b"408"), (USUAL[:-5], b"408")]
+)
+def test_the_body_of_a_usual_request_has_to_arrive_in_time(sent: bytes, answer: bytes) -> None:
+    """It is waited for only so long, unless it came with its head."""
+    quick = replace(FEW, body_time=0.2)
+    state = SimpleNamespace(service=SimpleNamespace(limits=quick))
+
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        request = Request({**scope, "app": SimpleNamespace(state=state)}, receive)
+        status = 200
+        try:
+            await Body(tiers_of_strangers(quick), "c").read(request, EVIDENCE, at_most=100)
+        except ProblemError as exc:
+            status = exc.kind.status
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def story(server: Server) -> None:
+        reader, _ = await server.open("127.0.0.2", sent)
+        line = await asyncio.wait_for(reader.readline(), 2)
+        assert line.startswith(b"HTTP/1.1 " + answer)
+
+    served(quick, story, reading)
 
 
 @pytest.mark.parametrize("headers", [(), ((b"connection", b"close"),)])
@@ -333,11 +397,12 @@ def test_a_connection_at_rest_after_a_usual_request_is_closed_in_time() -> None:
     served(replace(FEW, keep_alive=1, keep_alive_crowded=1), story)
 
 
-def test_an_answer_with_a_line_break_in_a_header_is_not_sent() -> None:
+@pytest.mark.parametrize("line_break", [b"\r\n", b"\n", b"\r"])
+def test_an_answer_with_a_line_break_in_a_header_is_not_sent(line_break: bytes) -> None:
     """A defect that would let one answer pass for two ends as a defect."""
 
     async def broken(_scope: Any, _receive: Any, send: Any) -> None:
-        await send_ok(send, (b"x", b"y\r\nset-cookie: z"))
+        await send_ok(send, (b"x", b"y" + line_break + b"set-cookie: z"))
 
     async def story(server: Server) -> None:
         reader, _ = await server.open("127.0.0.2", USUAL)

@@ -47,7 +47,7 @@ from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, REFERENCE, default_lease
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.tpm import TPMSECCPoint, accept_endorsement_key, parse_public
-from bootlease.verifier import admin_routes, node_routes, public_routes
+from bootlease.verifier import admin_routes, leasing, node_routes, public_routes
 from bootlease.verifier.app import build_app
 from bootlease.verifier.leasing import Decided
 from bootlease.verifier.problems import ProblemError, ProblemKind
@@ -177,6 +177,42 @@ def test_an_expired_challenge_is_refused_and_nothing_is_recorded(world: World) -
             await world.lease(challenge)
         assert refusal_ids(refused.value) == {"challenge.expired"}
         assert not await world.store.decisions_of(world.node, at_most=1)
+
+    run(story)
+
+
+def test_a_remembered_challenge_expires_like_any_other(world: World) -> None:
+    """At the same second, and before any work is done on what came for it."""
+
+    async def story() -> None:
+        first = await world.lease(await world.service.leasing.challenge(world.node))
+        answer = LeaseAnswer.parse(first.answer.body)
+        world.device.lie(extra_data=b"\0" * 32)
+        body = world.attest(answer.challenge, answer.head)
+        world.clock.time = answer.challenge.expires_at
+        with pytest.raises(VerificationError) as refused:
+            await world.service.leasing.lease(world.node, body)
+        assert refusal_ids(refused.value) == {"challenge.expired"}
+        assert len(await world.store.decisions_of(world.node, at_most=9)) == 1
+
+    run(story)
+
+
+def test_evidence_answers_the_challenge_that_the_parser_reads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A glance that took it for the answer to the remembered challenge decides nothing."""
+
+    async def story() -> None:
+        service = world.service.leasing
+        answer = LeaseAnswer.parse(
+            (await world.lease(await service.challenge(world.node))).answer.body
+        )
+        asked = await service.challenge(world.node)
+        monkeypatch.setattr(leasing, "nonce_in", lambda _: answer.challenge.nonce)
+        assert (await world.lease(asked, answer.head)).answer.granted
+        spent = [await world.store.challenge(each.nonce) for each in (asked, answer.challenge)]
+        assert [each is not None and each.spent_at is not None for each in spent] == [True, False]
 
     run(story)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 
 from bootlease.errors import MalformedError, TransportError, VerificationError
-from bootlease.ledger import Ed25519Cosigner, parse_signed_checkpoint, verify_cosignature
+from bootlease.ledger import (
+    Ed25519Cosigner,
+    parse_signed_checkpoint,
+    verify_checkpoint,
+    verify_cosignature,
+)
 from bootlease.ports import Store
 from bootlease.testing.memory_ledger import NAME, MemoryLedger
 from bootlease.token import PrivateKeySigner
@@ -414,3 +419,57 @@ def test_other_options_are_refused(text: str) -> None:
     """No key, no place, plain HTTP elsewhere, a wrong id, or a log's key."""
     with pytest.raises(MalformedError):
         parse_witness(text)
+
+
+def redirected(request: httpx2.Request) -> httpx2.Response:
+    """Send whoever asks to another place of this witness, which would answer."""
+    if request.url.path == "/elsewhere":
+        return httpx2.Response(200, stream=httpx2.ByteStream(b'{"logs": []}'))
+    headers = {"location": f"{URL}/elsewhere"}
+    return httpx2.Response(307, stream=httpx2.ByteStream(b""), headers=headers)
+
+
+def test_a_redirect_is_not_followed(scene: Scene) -> None:
+    """The operator chose whom to ask, and nobody else is asked."""
+    scene.carrier.instead = redirected
+    with pytest.raises(TransportError, match="307"):
+        asyncio.run(scene.client().logs("v"))
+    assert scene.carrier.paths == ["/logs"]
+
+
+@dataclass
+class Flood(httpx2.AsyncByteStream):
+    """An answer of a hundred parts."""
+
+    part: bytes
+    sent: int = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(100):
+            self.sent += 1
+            yield self.part
+
+
+@pytest.mark.parametrize(
+    ("at_most", "ask"),
+    [
+        (witness_client.MAX_ANSWER, "submit"),
+        (witness_client.MAX_LOGS, "logs"),
+    ],
+)
+def test_no_more_is_read_than_an_answer_may_have(scene: Scene, at_most: int, ask: str) -> None:
+    """However much a witness sends."""
+    flood = Flood(b"x" * (at_most // 10 + 1))
+    scene.carrier.instead = lambda _: httpx2.Response(200, stream=flood)
+    key = scene.ledger.signer.key
+    note = scene.ledger.current.notes[8]
+
+    async def story() -> None:
+        if ask == "logs":
+            await scene.client().logs("v")
+        else:
+            await scene.client().submit(0, (), verify_checkpoint(note, key))
+
+    with pytest.raises(TransportError, match=f"more than {at_most} bytes"):
+        asyncio.run(story())
+    assert flood.sent == 10
