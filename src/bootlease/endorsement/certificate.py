@@ -103,6 +103,10 @@ def parse_certificate(der: bytes) -> Certificate:
         raise MalformedError(f"a certificate of {len(der)} bytes, more than {MAX_CERTIFICATE}")
     try:
         certificate = x509.load_der_x509_certificate(der)
+        # Every signature is whole bytes. The library skips unused bits of the BIT STRING that are
+        # zero, so one certificate would have several forms; nothing signs the count of them.
+        if der[: -len(certificate.signature)][-1:] != b"\0":
+            raise MalformedError("a certificate does not end in a signature of whole bytes")
         key = certificate.public_key()
         extensions = certificate.extensions
         return Certificate(

@@ -52,6 +52,7 @@ rm -rf -- "$folder"
 class _Control(enum.IntEnum):
     """Commands of swtpm's control channel (``tpm_ioctl.h``)."""
 
+    GET_CAPABILITY = 1
     INIT = 2
     SET_LOCALITY = 5
     STORE_VOLATILE = 10
@@ -209,15 +210,22 @@ class SoftwareTPM:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             try:
-                _connect(self._folder / "tpm.ctrl").close()
+                # Its sockets are there before it has locked its state and started its TPM; an
+                # answer is not.
+                answered = self._answers()
                 _connect(self._socket).close()
             except OSError:
-                pass
-            else:
+                answered = False
+            if answered:
                 return
             if select.select([self._alive], [], [], _POLL_SECONDS)[0]:
                 break
         raise TransportError(f"swtpm did not start on {self.state.directory}: {self._log()}")
+
+    def _answers(self) -> bool:
+        with _connect(self._folder / "tpm.ctrl") as channel:
+            channel.sendall(struct.pack(">I", _Control.GET_CAPABILITY))
+            return bool(channel.recv(64))
 
     def _log(self) -> str:
         try:

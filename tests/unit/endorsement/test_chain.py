@@ -407,6 +407,16 @@ def test_endorsements_survive_their_encoding(
     assert dataclasses.replace(endorsement, not_after=1).encode() != endorsement.encode()
 
 
+@pytest.mark.parametrize("unused", range(1, 8))
+def test_a_signature_of_broken_bytes_is_malformed(unused: int) -> None:
+    """Nothing signs the count of unused bits; the library takes any whose bits are zero."""
+    for _ in range(8):
+        der = LocalCA.create().intermediate_der
+        at = len(der) - len(parse_certificate(der).parsed.signature) - 1
+        with pytest.raises(MalformedError):
+            parse_certificate(der[:at] + bytes([unused]) + der[at + 1 :])
+
+
 def test_a_certificate_of_an_unknown_version_is_malformed(ca: LocalCA) -> None:
     """X.509 ends at v3; what ``cryptography`` says of a fourth is no defect of ours."""
     version = bytes.fromhex("a003020102")
