@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import resource
 import signal
 import socket
@@ -26,6 +25,7 @@ import uvicorn
 from bootlease.errors import MalformedError, TransportError
 from bootlease.ports import Store, StoreBusyError, StoreUnavailableError
 from bootlease.verifier.app import build_app
+from bootlease.verifier.collector import Collector
 from bootlease.verifier.datadir import DATABASE, exclusive, load_keys, read_settings
 from bootlease.verifier.events import log_event, log_to_stderr
 from bootlease.verifier.http_protocol import MAX_HEADERS, protocol_within
@@ -252,12 +252,11 @@ async def _serve(
         timeout_graceful_shutdown=_GRACE,
         h11_max_incomplete_event_size=MAX_HEADERS,
     )
-    _settle_memory()
     server = _Server(config, lambda: _announce(_url(options, listening)))
     witnessing = Witnessing(
         store, service.ledger_key, [*map(WitnessClient, options.witnesses)], service.clock
     )
-    housekeeping = asyncio.create_task(_keep_house(service))
+    housekeeping = asyncio.create_task(_keep_house(service, Collector()))
     try:
         async with witnessed(witnessing, require=options.require_witness, stop=server.stop):
             await server.serve(sockets=[listening])
@@ -266,13 +265,6 @@ async def _serve(
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
         _summarise(service)
-
-
-def _settle_memory() -> None:
-    # What is loaded by now stays for good. The collector need not walk it again and again: each
-    # time would hold up every answer for some forty milliseconds.
-    gc.collect()
-    gc.freeze()
 
 
 def _allow_files(wanted: int) -> None:
@@ -296,7 +288,7 @@ def _announce(url: str) -> None:
     sys.stderr.flush()
 
 
-async def _keep_house(service: Service) -> None:
+async def _keep_house(service: Service, collector: Collector) -> None:
     while True:
         await asyncio.sleep(_HOUSEKEEPING)
         try:
@@ -304,6 +296,7 @@ async def _keep_house(service: Service) -> None:
         except (StoreBusyError, StoreUnavailableError) as exc:
             log_event("sweep-failed", reason=str(exc))
         _summarise(service)
+        collector.look()
 
 
 def _summarise(service: Service) -> None:
