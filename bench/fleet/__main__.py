@@ -44,7 +44,7 @@ from bootlease.testing.fleet import (
     enrol,
 )
 from bootlease.testing.scene import POLICY
-from bootlease.testing.verifier_process import verifier_process
+from bootlease.testing.verifier_process import COMMAND, verifier_process
 
 _WORKERS = 32
 _STALE = 40.0
@@ -53,6 +53,7 @@ _LONGEST_WAIT = 75.0
 """Seconds that a node may wait for its turn in a run, by the policy's life of 120."""
 _AMPLE = 2.0
 """How far the generator's ceiling has to be above what it measures."""
+_UNLEDGERED = (sys.executable, "-m", "bench.fleet.unledgered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     add("--connections", type=int, default=128, help="open at most (%(default)s)")
     add("--seed", type=int, default=1, help="of the arrivals (%(default)s)")
     add("--durability", choices=("full", "none"), default="full", help="none: no fsync at all")
+    add("--ledger", choices=("full", "none"), default="full", help="none: answers skip the ledger")
     add("--folder", type=Path, help="where the verifier keeps its data (a temporary folder)")
     add("--url", help="of a running verifier, which takes over the fleet's policy")
     add("--credential-file", type=Path, help="admin credential of that verifier")
@@ -98,8 +100,8 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("give --rate or --find-rate")
     if (options.url is None) != (options.credential_file is None):
         parser.error("--url and --credential-file go together")
-    if options.url and options.durability != "full":
-        parser.error("--durability is a matter of the verifier that --url names")
+    if options.url and (options.durability != "full" or options.ledger != "full"):
+        parser.error("--durability and --ledger are a matter of the verifier that --url names")
     return options
 
 
@@ -139,6 +141,7 @@ def target_of(options: argparse.Namespace, image: FleetImage) -> Iterator[Target
                 roots=image.ca.roots_pem,
                 references=[image.reference()],
                 environment=environment,
+                command=COMMAND if options.ledger == "full" else _UNLEDGERED,
             )
         )
         port = int(verifier.url.rpartition(":")[2])
@@ -275,6 +278,7 @@ async def measure(
         enrol_share=options.enrol_share,
         seed=options.seed,
         durability="as the verifier has it" if options.url else options.durability,
+        ledger="as the verifier has it" if options.url else options.ledger,
         limit_ms=options.limit_ms,
         generator=generator,
     )

@@ -27,6 +27,7 @@ class Setting:
         enrol_share: Share of arrivals that are enrolments.
         seed: Of the arrivals.
         durability: How the verifier's writes reach the disk.
+        ledger: Whether answers are in the ledger.
         limit_ms: What the 99th percentile has to meet.
         generator: The generator's own ceiling.
     """
@@ -36,6 +37,7 @@ class Setting:
     enrol_share: float
     seed: int
     durability: str
+    ledger: str
     limit_ms: float
     generator: dict[str, float]
 
@@ -50,6 +52,7 @@ class Setting:
             "enrol_share": self.enrol_share,
             "seed": self.seed,
             "durability": self.durability,
+            "ledger": self.ledger,
             "limit_ms": self.limit_ms,
             "generator": self.generator,
         }
@@ -58,7 +61,7 @@ class Setting:
         """Return it in a line."""
         return (
             f"{self.nodes} nodes, {self.connections} connections, open loop; {cpu_model()};"
-            f" durability {self.durability}"
+            f" durability {self.durability}, ledger {self.ledger}"
         )
 
 

@@ -40,6 +40,7 @@ class VerifierProcess:
         credential: The admin credential.
         options: Further options of ``verifier serve``; they win over ours.
         environment: What its process has in its environment beside ours.
+        command: What it is run with.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class VerifierProcess:
     credential: str
     options: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    command: Sequence[str] = COMMAND
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -67,7 +69,15 @@ class VerifierProcess:
             TransportError: It did not start.
         """
         listen = self.url.partition("://")[2]
-        command = [*COMMAND, "verifier", "serve", "--data", str(self.folder), "--listen", listen]
+        command = [
+            *self.command,
+            "verifier",
+            "serve",
+            "--data",
+            str(self.folder),
+            "--listen",
+            listen,
+        ]
         log = (self.folder.parent / "verifier.log").open("ab")
         with log:
             start = log.tell()
@@ -145,6 +155,7 @@ def verifier_process(
     options: Sequence[str] = (),
     scheme: str = "http",
     environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[VerifierProcess]:
     """Run a verifier.
@@ -157,6 +168,7 @@ def verifier_process(
         options: Further options of ``verifier serve``.
         scheme: Of its URL.
         environment: What its process has in its environment beside ours.
+        command: What it is run with, after it was set up.
         prepare: Called once its folder is made, before it starts.
     """
     (parent / "policy.toml").write_text(policy)
@@ -169,7 +181,7 @@ def verifier_process(
     folder, url = parent / "verifier", f"{scheme}://127.0.0.1:{free_port()}"
     made = run_cli("verifier", "init", "--data", str(folder), "--issuer", url, "--json", *arguments)
     credential = json.loads(made)["admin_credential"]
-    verifier = VerifierProcess(folder, url, credential, options, environment or {})
+    verifier = VerifierProcess(folder, url, credential, options, environment or {}, command)
     if prepare is not None:
         prepare()
     try:

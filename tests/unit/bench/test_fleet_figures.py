@@ -20,6 +20,7 @@ SETTING = Setting(
     enrol_share=0.0,
     seed=1,
     durability="full",
+    ledger="full",
     limit_ms=100,
     generator={"ceiling_per_second": 5000},
 )
