@@ -518,7 +518,7 @@ def test_a_token_finds_its_decision(history: History, tmp_path: Path, bundle: Pa
         token.write_bytes(lease.token)
         receipt.write_bytes(lease.receipt or b"")
         beside = ["--receipt", str(receipt)] if lease.encoding is TokenEncoding.JWT else []
-        file = tmp_path / "lease.proof"
+        file = tmp_path / f"{lease.lease_id.hex()}.proof"
         data = ["--data", str(history.folder), "--out", str(file)]
         assert run(["ledger", "proof", str(token), *data, *beside]) == 0
         assert run(["ledger", "verify", str(file), "--trust", str(bundle)]) == 0
@@ -544,7 +544,16 @@ def test_a_refused_proof_says_why(
     assert run(["ledger", "verify", str(file)]) == 2
 
 
-def test_one_decision_replays(history: History, out: Callable[[], str]) -> None:
+def test_a_proof_replaces_no_file(history: History, tmp_path: Path) -> None:
+    """A file that stands where a proof is wanted is left as it is."""
+    file = tmp_path / "lease.proof"
+    file.write_bytes(b"kept")
+    lease = history.nodes[2].leases[0].lease_id.hex()
+    assert run(["ledger", "proof", lease, "--data", str(history.folder), "--out", str(file)]) == 2
+    assert file.read_bytes() == b"kept"
+
+
+def test_one_decision_replays(history: History, tmp_path: Path, out: Callable[[], str]) -> None:
     """A decision by its digest is made again; one that nobody made is refused."""
     data = ["--data", str(history.folder)]
     decision = history.nodes[0].decisions[-1].hex()
@@ -553,7 +562,7 @@ def test_one_decision_replays(history: History, out: Callable[[], str]) -> None:
     assert run(["replay", "00" * 32, *data]) == 1
     assert run(["replay", decision]) == 2
     assert run(["replay", "--all"]) == 2
-    assert run(["ledger", "proof", "00" * 16, *data, "--out", os.devnull]) == 1
+    assert run(["ledger", "proof", "00" * 16, *data, "--out", str(tmp_path / "proof")]) == 1
 
 
 def test_a_folder_without_database_is_not_audited(history: History, tmp_path: Path) -> None:

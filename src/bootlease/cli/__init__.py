@@ -7,8 +7,6 @@ an exit code and one clear line.
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -19,6 +17,7 @@ import click
 from bootlease import __version__
 from bootlease.cli import standard_output
 from bootlease.cli.exits import ExitCode
+from bootlease.cli.lazy_group import LazyGroup
 from bootlease.cli.standard_output import OutputError
 from bootlease.errors import MalformedError, TransportError, VerificationError
 
@@ -38,36 +37,9 @@ _COMMANDS: Final = {
 """Command name to the module under ``bootlease.cli`` that holds it, under the same name."""
 
 
-class _LazyGroup(click.Group):
-    """A group that imports a command only when it runs or is listed."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        near = difflib.get_close_matches(args[0], _COMMANDS) if args else []
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as exc:
-            if not near:
-                raise
-            hint = f"Did you mean {' or '.join(map(repr, near))}?"
-            raise click.UsageError(f"{exc.message} {hint}", ctx) from exc
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"bootlease.cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
-
-
 @click.group(
-    cls=_LazyGroup,
+    cls=LazyGroup,
+    modules=_COMMANDS,
     name="bootlease",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

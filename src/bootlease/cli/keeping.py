@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from bootlease.cli.files import naming
+from bootlease.cli.new_file import demand_new
 from bootlease.cli.quantities import FiniteRange, counted
 from bootlease.errors import MalformedError
 
@@ -32,23 +33,12 @@ _data = click.option("--data", required=True, type=_folder, help="The verifier's
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _demand_new(ctx: click.Context, param: click.Parameter, output: Path) -> Path:
-    """Demand a path where a file can be made: what is there is never replaced."""
-    if str(output) == "-":
-        raise click.BadParameter("it is written to a file, never to standard output.", ctx, param)
-    if output.exists():
-        raise click.BadParameter(f"{output} exists; it is left as it is.", ctx, param)
-    if not output.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {output.parent}.", ctx, param)
-    return output
-
-
 _output = click.option(
     "-o",
     "--output",
     required=True,
     type=_new,
-    callback=_demand_new,
+    callback=demand_new,
     help="File to write, a new one.",
 )
 

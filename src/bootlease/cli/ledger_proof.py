@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from bootlease.cli.admin import CREDENTIAL_VARIABLE, admin_client
+from bootlease.cli.new_file import demand_new
 from bootlease.cli.quantities import counted
 from bootlease.cli.trust_options import (
     TrustOptions,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bootlease.audit import LeaseToken, ProofTrust
     from bootlease.cli.admin_client import AdminClient
     from bootlease.ledger import NoteKey
+    from bootlease.ledger.prooffile import ProofFile
 
 _LEASE_ID: Final = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
@@ -64,7 +66,14 @@ class _Wanted:
     is_flag=True,
     help="With --url: send the credential over a network without TLS.",
 )
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    callback=demand_new,
+    help="File to write.",
+)
 @click.option("--receipt", type=existing_file, help="File with the receipt beside a JWT.")
 @click.option(
     "--trust",
@@ -94,6 +103,8 @@ def proof(
     stay in where --witness gives the key. With --data, the proof is checked before it is written,
     with the folder's keys, or those of --trust where it has none.
     """
+    from bootlease.ledger.prooffile import parse_proof  # noqa: PLC0415 - heavy
+
     if (data is None) == (url is None):
         raise click.UsageError("give --data or --url")
     if data is not None:
@@ -109,17 +120,16 @@ def proof(
             lease.lower(),
             admin_client(url or "", credential_file, ca=ca, unsafe_plain_http=unsafe_plain_http),
         )
-    out.write_bytes(encoded)
-    _print(encoded, out, as_json=as_json)
-
-
-def _print(encoded: bytes, out: Path, *, as_json: bool) -> None:
-    from bootlease.ledger.prooffile import parse_proof  # noqa: PLC0415 - heavy
-
     written = parse_proof(encoded)
+    with out.open("xb") as file:
+        file.write(encoded)
+    _print(written, len(encoded), out, as_json=as_json)
+
+
+def _print(written: ProofFile, size: int, out: Path, *, as_json: bool) -> None:
     members = {
         "file": str(out),
-        "bytes": len(encoded),
+        "bytes": size,
         "decisions": len(written.decisions),
         "token": written.token is not None,
         "witnesses": len(written.witnesses),
@@ -129,7 +139,7 @@ def _print(encoded: bytes, out: Path, *, as_json: bool) -> None:
         return
     with_token = "with the token" if members["token"] else "without a token"
     click.echo(
-        f"{out}: {len(encoded)} bytes, {counted(len(written.decisions), 'decision')},"
+        f"{out}: {size} bytes, {counted(len(written.decisions), 'decision')},"
         f" {with_token}, {counted(len(written.witnesses), 'witness', 'witnesses')}"
     )
 
