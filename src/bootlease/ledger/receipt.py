@@ -290,7 +290,7 @@ def verify_receipt(
     """Prove that a tree signed by the ledger's key has a leaf.
 
     Does not prove that the ledger shows everybody the same tree, nor that what the leaf names is
-    true: a receipt is the ledger's promise, which its checkpoints let others hold it to.
+    true: it is what the ledger signed, which its checkpoints let others hold it to.
 
     Args:
         data: Unverified bytes.

@@ -21,7 +21,7 @@ from bootlease.verifier.contract import EVIDENCE
 
 _HEAD: Final = re.compile(
     rb"POST (/v1/nodes/[0-9a-f]{64}/(leases|challenges)) HTTP/1\.1\r\n"
-    rb"((?:[A-Za-z-]{1,20}: [!-~](?:[ -~]{0,200}[!-~])?\r\n){1,8})\r\n"
+    rb"((?:[A-Za-z-]{1,20}: [!-~](?:[ -~]{0,200}[!-~])?\r\n){1,7})\r\n"
 )
 _NAMES: Final = frozenset(
     {
