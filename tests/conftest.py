@@ -3,7 +3,8 @@
 The corpus is a folder of recorded evidence that is not part of this repository. It is found
 through ``BOOTLEASE_CORPUS``; a relative path counts from the project's root. Where the folder
 is absent, the tests that need it are deselected and the report says how many; where
-``BOOTLEASE_REQUIRE_CORPUS`` is set, its absence ends the run.
+``BOOTLEASE_REQUIRE_CORPUS`` is set, its absence ends the run. The same holds for evidence of real
+boots on virtual machines: tests marked ``lab``, ``BOOTLEASE_LAB``, ``BOOTLEASE_REQUIRE_LAB``.
 
 A test asks for corpus files in one of two ways::
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +27,6 @@ import hypothesis
 import pytest
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
-DEFAULT_CORPUS: Final = "../shared/corpus"
 SWTPM_TOOLS: Final = ("swtpm", "swtpm_setup", "swtpm_cert")
 
 hypothesis.settings.register_profile("dev", deadline=None)
@@ -38,21 +39,55 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-_deselected = pytest.StashKey[int]()
+
+@dataclass(frozen=True)
+class Folder:
+    """Recorded evidence that is not part of this repository.
+
+    Attributes:
+        marker: Marks the tests that need it.
+        variable: The environment variable that names it.
+        default: Where it is otherwise.
+    """
+
+    marker: str
+    variable: str
+    default: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is, if it is there."""
+        return (PROJECT_ROOT / os.environ.get(self.variable, self.default)).resolve()
+
+    @property
+    def required(self) -> bool:
+        """Whether its absence ends the run."""
+        return bool(os.environ.get(self.variable.replace("_", "_REQUIRE_", 1)))
+
+    def given(self) -> Path:
+        """Return where it is; fail the test that is not marked."""
+        if not self.path.is_dir():
+            pytest.fail(f"no {self.marker} at {self.path}: is the test marked?", pytrace=False)
+        return self.path
 
 
-def _corpus_folder() -> Path:
-    return (PROJECT_ROOT / os.environ.get("BOOTLEASE_CORPUS", DEFAULT_CORPUS)).resolve()
+CORPUS: Final = Folder("corpus", "BOOTLEASE_CORPUS", "../shared/corpus")
+LAB: Final = Folder("lab", "BOOTLEASE_LAB", "../shared/lab/evidence")
+FOLDERS: Final = (CORPUS, LAB)
+
+_deselected = pytest.StashKey[dict[Folder, int]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """End the run early where a required corpus is absent."""
-    config.stash[_deselected] = 0
-    if os.environ.get("BOOTLEASE_REQUIRE_CORPUS") and not _corpus_folder().is_dir():
-        raise pytest.UsageError(
-            f"BOOTLEASE_REQUIRE_CORPUS is set and {_corpus_folder()} is not a folder;"
-            " BOOTLEASE_CORPUS names the corpus"
-        )
+    """End the run early where required evidence is absent."""
+    config.addinivalue_line("markers", "lab: needs evidence of real boots (BOOTLEASE_LAB)")
+    config.stash[_deselected] = {}
+    for folder in FOLDERS:
+        if folder.required and not folder.path.is_dir():
+            raise pytest.UsageError(
+                f"{folder.variable.replace('_', '_REQUIRE_', 1)} is set and {folder.path} is not a"
+                f" folder; {folder.variable} names the {folder.marker}"
+            )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -66,7 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(
             f"{metafunc.definition.nodeid}: corpus_file needs @pytest.mark.corpus(PATTERN, ...)"
         )
-    root = _corpus_folder()
+    root = CORPUS.path
     files = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
     if not files and root.is_dir():
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: no corpus file matches {patterns}")
@@ -79,23 +114,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs an absent corpus."""
-    if _corpus_folder().is_dir():
-        return
-    needing = [item for item in items if item.get_closest_marker("corpus") is not None]
-    if needing:
-        config.stash[_deselected] = len(needing)
-        config.hook.pytest_deselected(items=needing)
-        items[:] = [item for item in items if item.get_closest_marker("corpus") is None]
+    """Deselect what needs absent evidence."""
+    for folder in FOLDERS:
+        needing = [item for item in items if item.get_closest_marker(folder.marker) is not None]
+        if needing and not folder.path.is_dir():
+            config.stash[_deselected][folder] = len(needing)
+            config.hook.pytest_deselected(items=needing)
+            items[:] = [item for item in items if item.get_closest_marker(folder.marker) is None]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say in one line what an absent corpus left untested."""
-    if count := config.stash[_deselected]:
+    """Say in one line what absent evidence left untested."""
+    for folder, count in config.stash[_deselected].items():
         terminalreporter.write_line(
-            f"{count} tests deselected: no corpus at {_corpus_folder()} (BOOTLEASE_CORPUS)"
+            f"{count} tests deselected: no {folder.marker} at {folder.path} ({folder.variable})"
         )
 
 
@@ -111,7 +145,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def corpus() -> Path:
     """The folder of recorded evidence."""
-    folder = _corpus_folder()
-    if not folder.is_dir():
-        pytest.fail(f"no corpus at {folder}: is the test marked `corpus`?", pytrace=False)
-    return folder
+    return CORPUS.given()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Path:
+    """The folder with evidence of real boots."""
+    return LAB.given()

@@ -29,12 +29,12 @@ LAYER_OF: Final = {
     **dict.fromkeys(("errors", "frozen", "model"), "foundation"),
     **dict.fromkeys(
         (
-            *("cbor", "ecdsa", "tpm", "eventlog", "ima"),
+            *("cbor", "ecdsa", "tpm", "eventlog", "bootstate", "ima"),
             *("endorsement", "evidence", "token", "ledger"),
         ),
         "formats",
     ),
-    **dict.fromkeys(("reference", "policy", "appraisal", "lineage", "audit"), "decisions"),
+    **dict.fromkeys(("reference", "policy", "appraisal", "lineage", "audit", "explain"), "decisions"),
     "ports": "ports",
     **dict.fromkeys(
         (

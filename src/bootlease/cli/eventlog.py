@@ -7,7 +7,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
+from bootlease.bootstate.read import read_boot_state
+from bootlease.bootstate.view import AttestedLog
+from bootlease.cli.boot_json import boot_state_as_dict
+from bootlease.cli.boot_text import boot_state_lines
 from bootlease.cli.files import naming
+from bootlease.cli.pcr_selection import PCRList
 from bootlease.eventlog import (
     DEFAULT_LIMITS,
     EventType,
@@ -20,9 +25,11 @@ from bootlease.eventlog import (
     type_name,
     verified_data,
 )
+from bootlease.eventlog.hashes import hash_constructor
 from bootlease.model import HashAlg
 
 if TYPE_CHECKING:
+    from bootlease.bootstate.read import BootState
     from bootlease.eventlog import Event, EventLog, ReplayedLog
 
 _PREFERRED_BANKS: Final = (
@@ -59,21 +66,55 @@ def eventlog() -> None:
 @eventlog.command()
 @_file
 @_json
+@click.option(
+    "--pcrs",
+    type=PCRList(),
+    help="Show these PCRs alone, as if a quote attested no other; of a CCEL, registers. For"
+    " example 0-7,14.",
+)
 @_ccel
-def show(file: IO[bytes], *, as_json: bool, ccel: bool | None) -> None:
-    """Print every event of a log.
+def show(
+    file: IO[bytes], *, as_json: bool, pcrs: tuple[int, ...] | None, ccel: bool | None
+) -> None:
+    """Print every event of a log, and what they mean.
 
-    FILE holds the log; "-" is standard input. What an event says of itself is unverified; one
-    whose data is not what was measured is marked. Only a quote over the replayed PCRs attests the
-    digests.
+    FILE holds the log; "-" is standard input. Nothing of it is attested: anybody can write a log,
+    and only a quote over the PCRs that it replays to attests its digests. What an event says of
+    itself is unverified; one whose data is not what was measured is marked. The meaning comes from
+    data that its digest is over; what stands in parentheses is the log's word alone.
     """
     log = _parse(file, ccel)
+    view = _view(log, pcrs)
+    state = None if view is None else read_boot_state(view)
+    events = [event for event in log.events if pcrs is None or event.pcr in pcrs]
     if as_json:
-        click.echo(json.dumps(_log_as_dict(log), indent=2))
+        click.echo(json.dumps(_log_as_dict(log, events, view, state), indent=2))
         return
     bank = _best_bank(log)
-    for event in log.events:
+    for event in events:
         click.echo(_line(log, event, bank))
+    click.echo(f"\n{_preamble(log, view, pcrs)}")
+    for line in () if state is None else boot_state_lines(state):
+        click.echo(line)
+
+
+def _view(log: EventLog, pcrs: tuple[int, ...] | None) -> AttestedLog | None:
+    """Look at a log as if ``pcrs`` had been quoted in its best bank."""
+    bank = _best_bank(log)
+    if bank is None or hash_constructor(bank) is None:
+        return None
+    return AttestedLog.of(replay(log, [bank]), bank, pcrs)
+
+
+def _preamble(log: EventLog, view: AttestedLog | None, pcrs: tuple[int, ...] | None) -> str:
+    if view is None:
+        return "What this means is not known: no hash of its banks can be computed here."
+    registers = "registers" if log.format is LogFormat.CCEL else "PCRs"
+    scope = "" if pcrs is None else f" {registers} {', '.join(map(str, pcrs))} alone,"
+    return (
+        f"What this means, by{scope} bank {view.bank.label}. Nothing is attested: no quote was"
+        " given."
+    )
 
 
 @eventlog.command(name="replay")
@@ -127,13 +168,18 @@ def _line(log: EventLog, event: Event, bank: HashAlg | None) -> str:
     )
 
 
-def _log_as_dict(log: EventLog) -> dict[str, Any]:
+def _log_as_dict(
+    log: EventLog, events: list[Event], view: AttestedLog | None, state: BootState | None
+) -> dict[str, Any]:
     return {
         "format": log.format.value,
         "banks": [bank_label(bank) for bank in log.banks],
         "startup_locality": log.startup_locality,
         "padding": log.padding,
-        "events": [_event_as_dict(event, _best_bank(log)) for event in log.events],
+        "events": [_event_as_dict(event, _best_bank(log)) for event in events],
+        "attested": False,
+        "meaning_bank": None if view is None else view.bank.label,
+        "meaning": None if state is None else boot_state_as_dict(state),
     }
 
 

@@ -10,7 +10,7 @@ Specifications: TCG PFP 1.06 §10.2.3 (UEFI_IMAGE_LOAD_EVENT), §10.2.6 (UEFI_VA
     device path node       BYTE type, BYTE subtype, UINT16 length (of the whole node)
 
 Bodies are unverified and of any shape: every length is compared with the bytes at hand before
-it is used. Signature lists, GPT and handoff tables are not read here.
+it is used. What the bodies mean, and the text of a device path, is the matter of ``bootstate``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 import uuid
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bootlease.errors import MalformedError
 
@@ -29,8 +29,12 @@ _NODE: Final = struct.Struct("<BBH")
 _MEDIA_PATH: Final = 4
 _FILE_PATH: Final = 4
 _FIRMWARE_FILE: Final = 6
-_END_OF_PATH: Final = 0x7F
+END_OF_PATH: Final = 0x7F
+_END_ENTIRE_PATH: Final = 0xFF
 _GUID_SIZE: Final = 16
+
+_MAX_NODES: Final = 256
+"""Paths of real devices have below 20 nodes."""
 
 GRUB_PREFIXES: Final = (
     b"grub_cmd: ",
@@ -78,10 +82,49 @@ def parse_variable_data(body: bytes) -> UEFIVariableData:
         raise MalformedError("the name or value of a UEFI variable ends beyond its event")
     return UEFIVariableData(
         vendor_guid=uuid.UUID(bytes_le=guid),
-        name=_utf16(body[_VARIABLE.size : data_start]),
+        name=utf16_text(body[_VARIABLE.size : data_start]),
         data=body[data_start:end],
         size=end,
     )
+
+
+class DevicePathNode(NamedTuple):
+    """One node of a device path, unverified.
+
+    Attributes:
+        type: Node type, for example 4 for media.
+        subtype: Meaning within that type.
+        value: What follows the node's header.
+    """
+
+    type: int
+    subtype: int
+    value: bytes
+
+
+def device_path_nodes(raw: bytes) -> tuple[DevicePathNode, ...]:
+    """Split a device path into its nodes, up to the one that ends the entire path.
+
+    A path that lacks that node ends with its bytes: firmware logs such paths.
+
+    Raises:
+        MalformedError: A node has an impossible length, or there are more than any device has.
+    """
+    nodes: list[DevicePathNode] = []
+    position, end = 0, len(raw)
+    while position + _NODE.size <= end:
+        node_type, subtype, length = _NODE.unpack_from(raw, position)
+        # A node of length 0 would be read forever.
+        if length < _NODE.size or position + length > end:
+            raise MalformedError("a device path node has an impossible length")
+        if (node_type, subtype) == (END_OF_PATH, _END_ENTIRE_PATH):
+            break
+        if len(nodes) >= _MAX_NODES:
+            raise MalformedError(f"a device path of more than {_MAX_NODES} nodes")
+        value = raw[position + _NODE.size : position + length]
+        nodes.append(DevicePathNode(node_type, subtype, value))
+        position += length
+    return tuple(nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +132,12 @@ class UEFIImageLoadEvent:
     """UEFI_IMAGE_LOAD_EVENT, unverified.
 
     Attributes:
+        device_path: Nodes of the device path.
         file_path: File path of the device path, empty where it names no file.
         firmware_file: GUID of a file in a firmware volume, where the path names one.
     """
 
+    device_path: tuple[DevicePathNode, ...]
     file_path: str
     firmware_file: uuid.UUID | None
 
@@ -106,29 +151,24 @@ def parse_image_load_event(body: bytes) -> UEFIImageLoadEvent:
     if len(body) < _IMAGE_LOAD.size:
         raise MalformedError("an image load event is truncated")
     path_length = _IMAGE_LOAD.unpack_from(body)[3]
-    position, end = _IMAGE_LOAD.size, _IMAGE_LOAD.size + path_length
+    end = _IMAGE_LOAD.size + path_length
     if end > len(body):
         raise MalformedError("a device path ends beyond its event")
+    nodes = device_path_nodes(body[_IMAGE_LOAD.size : end])
     parts: list[str] = []
     firmware_file: uuid.UUID | None = None
-    while position + _NODE.size <= end:
-        node_type, subtype, length = _NODE.unpack_from(body, position)
-        # A node of length 0 would be read forever.
-        if length < _NODE.size or position + length > end:
-            raise MalformedError("a device path node has an impossible length")
-        value = body[position + _NODE.size : position + length]
-        if node_type == _END_OF_PATH:
+    for node_type, subtype, value in nodes:
+        if node_type == END_OF_PATH:
             break
         if (node_type, subtype) == (_MEDIA_PATH, _FILE_PATH):
-            parts.append(_utf16(value))
+            parts.append(utf16_text(value))
         elif (node_type, subtype) == (_MEDIA_PATH, _FIRMWARE_FILE):
             if len(value) != _GUID_SIZE:
                 raise MalformedError("a firmware file node does not hold a GUID")
             firmware_file = uuid.UUID(bytes_le=value)
-        position += length
     path = "\\".join(part.strip("\\") for part in parts)
     rooted = bool(parts) and parts[0].startswith("\\")
-    return UEFIImageLoadEvent("\\" + path if rooted else path, firmware_file)
+    return UEFIImageLoadEvent(nodes, "\\" + path if rooted else path, firmware_file)
 
 
 def split_grub_string(body: bytes) -> tuple[bytes, bytes] | None:
@@ -161,5 +201,6 @@ def text_of(body: bytes) -> str | None:
     return None if "\0" in decoded else decoded
 
 
-def _utf16(raw: bytes) -> str:
+def utf16_text(raw: bytes) -> str:
+    """Return UTF-16LE as text without trailing NULs; what is no character is replaced."""
     return raw.decode("utf-16-le", errors="replace").rstrip("\0")

@@ -128,6 +128,14 @@ def _ipl(noun: str, body: bytes) -> str:
     return f"{'file read by the boot loader' if is_file else noun}: {printable(text_only)}"
 
 
+def _tagged(noun: str, body: bytes) -> str:
+    """Name what a TCG_PCClientTaggedEvent says: UINT32 id, UINT32 size, BYTE data[size]."""
+    if int.from_bytes(body[4:_TAG_HEADER], "little") != len(body) - _TAG_HEADER:
+        return noun
+    return _with_text(noun, body[_TAG_HEADER:])
+
+
+_TAG_HEADER: Final = 8
 _GRUB_NOUNS: Final = dict(
     zip(
         GRUB_PREFIXES,
@@ -151,7 +159,7 @@ _BY_TYPE: Final[dict[int, tuple[str, Callable[[str, bytes], str]]]] = {
     EventType.EV_NO_ACTION: ("note", _no_action),
     EventType.EV_SEPARATOR: ("separator", _separator),
     EventType.EV_ACTION: ("action", _with_text),
-    EventType.EV_EVENT_TAG: ("tagged event", _plain),
+    EventType.EV_EVENT_TAG: ("tagged event", _tagged),
     EventType.EV_S_CRTM_CONTENTS: ("firmware root of trust", _with_text),
     EventType.EV_S_CRTM_VERSION: ("firmware version", _with_text),
     EventType.EV_CPU_MICROCODE: ("CPU microcode", _with_text),

@@ -95,6 +95,7 @@ class EventLog:
         banks: The banks that every extending event has a digest for. A bank of
             ``digest_sizes`` that is missing here is idle: the firmware extends nothing in it.
         events: The records in order, the Spec ID event included.
+        registers: The records that extend each PCR, in order: all that a quote says of order.
         startup_locality: Locality of TPM2_Startup as the log states it in time, else 0.
         padding: Bytes of fill after the last record.
     """
@@ -103,6 +104,7 @@ class EventLog:
     digest_sizes: Mapping[int, int]
     banks: tuple[int, ...]
     events: tuple[Event, ...]
+    registers: Mapping[int, tuple[Event, ...]]
     startup_locality: int
     padding: int
 

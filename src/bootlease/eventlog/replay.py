@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from bootlease.eventlog.eventtypes import EventType
 from bootlease.eventlog.hashes import hash_constructor
 from bootlease.eventlog.log import KNOWN_ALGORITHMS, LogFormat
-from bootlease.model import PCR_COUNT, HashAlg
+from bootlease.model import HashAlg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -72,15 +72,13 @@ def replay(log: EventLog, banks: Collection[int] | None = None) -> ReplayedLog:
 
 def _replay_bank(log: EventLog, alg: HashAlg, new_hash: Callable[[bytes], Any]) -> dict[int, bytes]:
     column = log.banks.index(alg)
-    start = bytes(alg.size)
-    pcr0 = bytes(alg.size - 1) + bytes([_pcr0_locality(log)])
-    values = [pcr0, *[start] * (PCR_COUNT - 1)]
-    for _, pcr, event_type, _, digests, _ in log.events:
-        if event_type != _EV_NO_ACTION:
-            values[pcr] = new_hash(values[pcr] + digests[column]).digest()
-    return {
-        pcr: value for pcr, value in enumerate(values) if value is not start and value is not pcr0
-    }
+    values: dict[int, bytes] = {}
+    for pcr, events in log.registers.items():
+        value = bytes(alg.size) if pcr else bytes([*bytes(alg.size - 1), _pcr0_locality(log)])
+        for event in events:
+            value = new_hash(value + event[4][column]).digest()
+        values[pcr] = value
+    return values
 
 
 def _pcr0_locality(log: EventLog) -> int:

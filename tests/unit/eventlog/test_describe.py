@@ -51,6 +51,14 @@ def phrase(kind: int, data: bytes) -> str:
     ("kind", "data", "expected"),
     [
         (
+            EventType.EV_EVENT_TAG,
+            struct.pack("<II", 0x8F3B22EC, 13) + b"Linux initrd\0",
+            "tagged event: Linux initrd",
+        ),
+        (EventType.EV_EVENT_TAG, struct.pack("<II", 0x8F3B22EC, 4) + b"Linux", "tagged event"),
+        (EventType.EV_EVENT_TAG, struct.pack("<II", 1, 2) + b"\xff\xfe", "tagged event"),
+        (EventType.EV_EVENT_TAG, b"Linux", "tagged event"),
+        (
             APPLICATION,
             image(node(4, 4, utf16("\\EFI\\BOOT\\GRUBX64.EFI\0")) + END),
             "boot application \\EFI\\BOOT\\GRUBX64.EFI",
