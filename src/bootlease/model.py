@@ -80,6 +80,10 @@ _HASHLIB_NAMES: Final = {
 }
 _BY_LABEL: Final = {alg.name.lower(): alg for alg in HashAlg}
 
+NODES_REMEMBERED: Final = 16_384
+"""Nodes of which a process keeps what it worked out for one renewal until the next. A memo for
+fewer than renew in turn is worse than none: each finds that it was the first to be forgotten."""
+
 PCR_COUNT: Final = 24
 """PCRs of a PC client TPM (TCG PTP 1.05 §4.6)."""
 
