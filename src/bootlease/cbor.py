@@ -17,7 +17,8 @@ indefinite lengths, and every tag the caller did not name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from struct import Struct
 from typing import Any, Final, NoReturn
@@ -74,6 +75,17 @@ _INTERPRETED_TAGS: Final = dict.fromkeys(
 """Every tag for which ``cbor2`` has a decoder of its own: refused before it runs."""
 
 
+@functools.lru_cache(maxsize=16)
+def _decoders(tags: frozenset[int]) -> dict[int, Callable[..., object]]:
+    """Return what becomes of interpreted tags: those that the caller names stay as they are."""
+    kept = {tag: functools.partial(_keep_tag, tag) for tag in tags & _INTERPRETED_TAGS.keys()}
+    return {**_INTERPRETED_TAGS, **kept}
+
+
+def _keep_tag(tag: int, value: object, *_: object) -> CBORTag:
+    return CBORTag(tag, value)
+
+
 def decode(
     data: bytes,
     *,
@@ -106,7 +118,7 @@ def decode(
             allow_duplicate_keys=False,
             allow_indefinite=False,
             max_depth=max_depth,
-            semantic_decoders=_INTERPRETED_TAGS,
+            semantic_decoders=_decoders(tags) if tags else _INTERPRETED_TAGS,
         )
         _check(value, tags, ordered=True)
         again = cbor2.dumps(value)
@@ -176,7 +188,7 @@ def decode_foreign(
             allow_duplicate_keys=False,
             allow_indefinite=False,
             max_depth=max_depth,
-            semantic_decoders=_INTERPRETED_TAGS,
+            semantic_decoders=_decoders(tags) if tags else _INTERPRETED_TAGS,
         ).decode()
         _check(value, tags, ordered=False)
     except (cbor2.CBORError, _ForbiddenTagError, RecursionError, UnicodeError) as exc:

@@ -91,6 +91,11 @@ PCRValues = Mapping[HashAlg, Mapping[int, bytes]]
 """PCR values by bank and index."""
 
 
+def sha256(data: bytes) -> bytes:
+    """Return the digest that names a record, a document or a piece of evidence."""
+    return hashlib.sha256(data).digest()
+
+
 class FixedPCRValues(Mapping[HashAlg, Mapping[int, bytes]]):
     """PCR values that nobody can change, so that what follows from them may be remembered.
 
@@ -176,6 +181,11 @@ class Finding:
             "seen": self.seen,
         }
         return {key: value for key, value in full.items() if value is not None}
+
+
+def legible(text: str, *, at_most: int) -> str:
+    """Return text that somebody else wrote for one line: cut, what does not print as ``?``."""
+    return "".join(char if char.isprintable() else "?" for char in text[:at_most])
 
 
 def refusals(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -1,8 +1,14 @@
 """A second verifier of proof files, written from docs/proof.md alone.
 
 It imports nothing of the first one: ``cryptography``, ``cbor2`` and ``hashlib`` only. It checks
-structure, digests, trees, lineage, certificates' signatures, the quote, token and receipt; it does
-not make decisions again, which needs the whole appraisal.
+structure, digests, trees, lineage, the EK's path, the quote, IMA lists up to PCR 10, token and
+receipt.
+
+It is the page's smaller verifier: it makes no decision again, so that it takes the record's word
+for what the page lists there. Besides it leaves out what trust from outside could add, a quorum of
+witnesses and roots of one's own; of the enrolment record what the certificates say in other words
+(``make``, ``exp``, ``path``, ``odd``, ``notes``), their extensions and revocation lists; the bounds
+on the size of a file; and the first template of IMA.
 
     python second_verifier.py FILE LEDGER_VKEY TOKEN_KEY.pem
 """
@@ -11,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
 import struct
 import sys
@@ -35,7 +40,7 @@ _TYPES: Final[dict[str, Any]] = {
     "token": (bytes, type(None)),
     "receipt": (bytes, type(None)),
     "claims": bytes,
-    **dict.fromkeys(("shards", "witnesses", "decisions", "enrolments", "policies"), list),
+    **dict.fromkeys(("shards", "witnesses", "decisions", "enrolment", "policies"), list),
     **dict.fromkeys(("references", "roots", "certificates", "logs"), list),
 }
 
@@ -147,7 +152,6 @@ class Tree:
             message = b"cosignature/v1\ntime %d\n" % time + self.text
             ed25519_verify(key.public, material[8:], message, "cosignature")
             return
-        demand(key.kind == 6, "a witness's key is of another type")
         name, origin = key.name.encode(), self.origin.encode()
         message = b"".join(
             (
@@ -195,15 +199,16 @@ class Proof:
             demand(isinstance(self.file[name], kind), f"{name} is of another type")
         demand(self.file["type"] == "bootlease/proof/1", "the file is of another type")
         self.ledger = VKey(ledger_vkey)
+        demand(self.ledger.kind == 1, "the ledger's key is of another type")
         self.token_keys = token_keys
         self.pools = {
             name: {sha256(each): each for each in self.file[name]}
             for name in ("policies", "references", "certificates", "logs")
         }
-        self.pools["enrolments"] = {sha256(each[0]): each[0] for each in self.file["enrolments"]}
         for name, pool in self.pools.items():
             demand(list(pool) == sorted(pool), f"{name} are out of order")
             demand(len(pool) == len(self.file[name]), f"one of {name} is there twice")
+        self.used_places: list[tuple[int, int]] = []
         self.used: dict[str, set[bytes]] = {name: set() for name in (*self.pools, "roots")}
 
     def piece(self, pool: str, digest: bytes) -> bytes:
@@ -217,19 +222,23 @@ class Proof:
         """Check everything."""
         self._trees()
         self._lineage()
-        for enrolment in self.file["enrolments"]:
-            self._enrolment(*enrolment)
+        self._enrolment(*self.file["enrolment"])
         self._token()
+        shards = {shard for shard, _ in self.used_places}
+        demand({0, len(self.trees) - 1} <= shards, "nothing lies in the first or last shard")
         for name, pool in self.pools.items():
             demand(self.used[name] == set(pool), f"{name} hold more than is named")
         names = [sha256(cbor2.dumps(each)) for each in self.file["roots"]]
         demand(self.file["roots"] == sorted(self.file["roots"]), "sets of roots are out of order")
         demand(set(names) == self.used["roots"], "a set of roots is not named")
+        for each in self.file["roots"]:
+            demand(each == sorted(set(each)), "fingerprints are out of order")
 
     def _trees(self) -> None:
         texts = self.file["witnesses"]
         demand(texts == sorted(set(texts)), "witnesses are out of order")
         witnesses = [VKey(text) for text in texts]
+        demand(all(key.kind in {4, 6} for key in witnesses), "a witness's key does not cosign")
         shards = self.file["shards"]
         demand(shards and all(len(shard) == 2 for shard in shards), "a shard has other members")
         self.trees = [Tree(shard[0], self.ledger, witnesses) for shard in shards]
@@ -253,6 +262,7 @@ class Proof:
         tree = self.trees[shard]
         demand(all(map(digest_bytes, path)), "a path holds no hashes")
         demand(included_root(leaf, index, tree.size, path) == tree.root, "a leaf is not there")
+        self.used_places.append((shard, index))
         return shard, index
 
     def _lineage(self) -> None:
@@ -261,6 +271,8 @@ class Proof:
         demand(decisions, "there is no decision")
         self.records = []
         self.places = []
+        self.clocks: list[list[Any]] = []
+        self.ima: list[tuple[list[Any], bytes] | None] = []
         for number, (record, document, digests, place) in enumerate(decisions):
             last = number == len(decisions) - 1
             demand(all(map(digest_bytes, digests)), "a claims digest is none")
@@ -286,9 +298,13 @@ class Proof:
         binding = canonical(evidence["binding"])
         for log in binding["logs"].values():
             self.piece("logs", log)
+        listed = b""
+        if "ima" in evidence and evidence["ima"][1] != sha256(b""):
+            listed = self.piece("logs", evidence["ima"][1])
         challenge = canonical(record[4])
         demand((challenge["nonce"], challenge["node"]) == (binding["nonce"], record[2]), "nonce")
-        enrolment = canonical(self.piece("enrolments", record[6]))
+        demand(sha256(self.file["enrolment"][0]) == record[6], "the enrolment is another")
+        enrolment = canonical(self.file["enrolment"][0])
         demand(enrolment["node"] == record[2], "the enrolment is another node's")
         self.piece("policies", record[16])
         for reference in record[14]:
@@ -299,6 +315,29 @@ class Proof:
         for fingerprint in sets[record[18]]:
             self.piece("certificates", fingerprint)
         self._quote(evidence, enrolment["ak"])
+        policy = canonical(self.pools["policies"][record[16]])
+        looked = policy["ima"] is not None
+        self.ima.append(self._ima(record, evidence, policy, listed) if looked else None)
+
+    def _ima(
+        self, record: list[Any], evidence: Any, policy: Any, listed: bytes
+    ) -> tuple[list[Any], bytes]:
+        """Return how far a list was attested, and under which rules."""
+        judged = [(each, canonical(self.pools["references"][each])) for each in record[14]]
+        sets = [
+            [each, members.get("nbf", 0) <= record[3] <= members.get("exp", record[3])]
+            for each, members in judged
+            if members["type"] == "bootlease/ima-reference/1"
+        ]
+        rules = ["bootlease/ima-rules/1", policy["ima"], policy["banks"], sets]
+        digest = sha256(cbor2.dumps(rules))
+        state = [0, 0, 0, {bank: bytes(HASHES[bank]().digest_size) for bank in policy["banks"]}]
+        if evidence["ima"][0]:
+            encoded, before = canonical(record[7])[7]
+            demand(before == digest, "an IMA list goes on under other rules")
+            state = canonical(encoded)
+        demand(state[0] == evidence["ima"][0], "an IMA list begins elsewhere")
+        return ima_state(state, listed, evidence["pcrs"]), digest
 
     def _quote(self, evidence: dict[str, Any], ak: bytes) -> None:
         attest = evidence["quote"]
@@ -307,24 +346,35 @@ class Proof:
         (size,) = struct.unpack_from(">H", attest, 8 + signer)
         data = attest[10 + signer : 10 + signer + size]
         demand(data == sha256(evidence["binding"]), "the quote is bound to something else")
+        clock = struct.unpack_from(">QII?", attest, 10 + signer + size)
+        self.clocks.append(list(clock))
+        quoted_pcrs(attest[10 + signer + size + 25 :], evidence["pcrs"])
         verify_tpm_signature(tpm_key(ak), evidence["signature"], attest)
 
     def _link(self, before: list[Any], number: int) -> None:
         earlier, record = self.records[number - 1], self.records[number]
         demand(record[22] == sha256(before[0]), "a decision names another before it")
         demand(record[13] == number, "a decision has another number")
-        same = (record[1], record[2], record[6]) == (earlier[1], earlier[2], earlier[6])
-        demand(same, "another node, issuer or enrolment")
+        demand((record[1], record[6]) == (earlier[1], earlier[6]), "another issuer or enrolment")
         demand(self.places[number] > self.places[number - 1], "a decision stands too early")
         prior = canonical(record[7])
         digests = before[2]
         head = digests[0] if len(digests) == 1 else sha256(cbor2.dumps(digests))
         logs = canonical(canonical(before[1])["binding"])["logs"]
         demand(
-            (prior[0], prior[1], prior[2], prior[4], prior[5], prior[6])
-            == (earlier[11], head, earlier[13], earlier[21][0][4], logs, earlier[17]),
+            prior[:7]
+            == [
+                *(earlier[11], head, earlier[13], self.clocks[number - 1]),
+                *(earlier[21][0][4], logs, earlier[17]),
+            ],
             "a decision starts from another state",
         )
+        reached = self.ima[number - 1]
+        demand(len(prior) == (7 if reached is None else 8), "a state with other members")
+        if reached is not None:
+            state, rules = reached
+            demand(canonical(prior[7][0]) == state, "an IMA list goes on from another place")
+            demand(prior[7][1] == rules, "a state was reached under other rules")
         demand(record[8] >= earlier[8], "the high-water mark went back")
         clock, reset, restart, _ = prior[3]
         demand(record[8] >= struct.pack(">IIQ", reset, restart, clock), "a high-water mark is low")
@@ -339,11 +389,10 @@ class Proof:
         if "endorsement" in members:
             word = members["endorsement"]
             demand(chain and sha256(chain[0]) == word["cert"], "the EK certificate is another")
-            path = [*chain, self.piece("certificates", word["root"])]
-            certificates = [load_certificate(der) for der in path]
+            root = load_certificate(self.piece("certificates", word["root"]))
+            certificates = [load_certificate(der) for der in chain]
             demand(certificates[0].public_key() == ek, "the EK certificate is another key's")
-            for child, parent in itertools.pairwise(certificates):
-                issued(child, parent)
+            leads_to(root, certificates, members["at"])
         else:
             demand(chain == [], "certificates ride along")
         if governance is not None:
@@ -351,7 +400,8 @@ class Proof:
             change = canonical(written)
             demand(change[0] == "bootlease/governance/1", "no governance record")
             demand(change[3] == "node.enrolled", "the governance record is another's")
-            demand(sha256(record) in change[4].values(), "another node was enrolled")
+            demand(change[4].get("enrolment") == sha256(record), "another enrolment is recorded")
+            demand(change[4].get("node") == members["node"], "another node was enrolled")
             where = self._included(cbor2.dumps([sha256(written), None]), place)
             demand(where < self.places[0], "the node enrolled too late")
 
@@ -482,6 +532,47 @@ class Proof:
         raise Refused("no token key signed the token")
 
 
+def quoted_pcrs(attested: bytes, pcrs: dict[int, dict[int, bytes]]) -> None:
+    """Demand that PCR values are those that a TPMS_QUOTE_INFO is over."""
+    (count,) = struct.unpack_from(">I", attested)
+    at, values = 4, b""
+    for _ in range(count):
+        bank, size = struct.unpack_from(">HB", attested, at)
+        bits = int.from_bytes(attested[at + 3 : at + 3 + size], "little")
+        chosen = [pcr for pcr in range(8 * size) if bits >> pcr & 1]
+        demand(chosen == sorted(pcrs.get(bank, {})), "PCR values of another selection")
+        values += b"".join(pcrs[bank][pcr] for pcr in chosen)
+        at += 3 + size
+    demand(attested[at:] == struct.pack(">H", 32) + sha256(values), "other PCR values were quoted")
+
+
+HASHES: Final = {4: hashlib.sha1, 11: hashlib.sha256, 12: hashlib.sha384, 13: hashlib.sha512}
+"""By TPM_ALG_ID of the bank."""
+
+
+def ima_state(state: list[Any], listed: bytes, pcrs: dict[int, dict[int, bytes]]) -> list[Any]:
+    """Extend PCR 10 by the entries of a list until it has the quoted values."""
+    entries, offset, scheme, before = state
+    demand(scheme == 0, "an IMA list is replayed otherwise")
+    values, at = dict(before), 0
+    while any(values[bank] != pcrs[bank][10] for bank in values):
+        demand(at < len(listed), "an IMA list does not lead to PCR 10")
+        pcr, digest, size = struct.unpack_from("<I20sI", listed, at)
+        demand(pcr == 10, "an IMA entry is of another PCR")
+        name = listed[at + 28 : at + 28 + size]
+        at += 28 + size
+        demand(name != b"ima", "the first template is not handled here")
+        (size,) = struct.unpack_from("<I", listed, at)
+        data = listed[at + 4 : at + 4 + size]
+        at += 4 + size
+        for bank, value in values.items():
+            new = HASHES[bank]
+            extended = new(data).digest() if any(digest) else b"\xff" * len(value)
+            values[bank] = new(value + extended).digest()
+        entries += 1
+    return [entries, offset + at, scheme, values]
+
+
 def base64url(text: bytes) -> bytes:
     """Decode base64url without padding, in its only form."""
     try:
@@ -500,12 +591,27 @@ def load_certificate(der: bytes) -> x509.Certificate:
         raise Refused("a certificate does not parse") from exc
 
 
-def issued(child: x509.Certificate, parent: x509.Certificate) -> None:
-    """Demand that one certificate issued another."""
+def issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
+    """Tell whether one certificate issued another."""
     try:
         child.verify_directly_issued_by(parent)
-    except (ValueError, TypeError, InvalidSignature) as exc:
-        raise Refused("a certificate does not lead to its root") from exc
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def leads_to(root: x509.Certificate, chain: list[x509.Certificate], at: int) -> None:
+    """Demand that a chain, the EK's first, leads to a root, and has nothing that is not needed."""
+    last, rest = chain[0], chain[1:]
+    while not issued(last, root):
+        following = [each for each in rest if issued(last, each)]
+        demand(following, "a certificate does not lead to its root")
+        last = following[0]
+        rest.remove(last)
+    demand(not rest, "the chain has a certificate that it does not need")
+    for each in (*chain, root):
+        begin, end = each.not_valid_before_utc.timestamp(), each.not_valid_after_utc.timestamp()
+        demand(begin <= at <= end, "a certificate was not valid when the node enrolled")
 
 
 def tpm_key(public: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:

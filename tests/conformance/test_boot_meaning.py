@@ -84,4 +84,5 @@ def test_a_second_reader_agrees(corpus_file: Path) -> None:
 def bank_of(data: bytes) -> str:
     """Return the bank that the first reader took."""
     log = boot_meaning.parse_event_log(data)
-    return next(bank.label for bank in boot_meaning.BANKS if bank in log.banks)
+    label: str = next(bank.label for bank in boot_meaning.BANKS if bank in log.banks)
+    return label

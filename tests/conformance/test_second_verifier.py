@@ -6,21 +6,25 @@ import ast
 import importlib.util
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from bootlease import cbor
 from bootlease.audit import build_proof
 from bootlease.evidence import TokenEncoding
-from bootlease.ledger import Ed25519Cosigner, MLDSA44Cosigner
+from bootlease.ledger import Ed25519Cosigner, MLDSA44Cosigner, parse_tlog_proof
+from bootlease.node.bundle import parse_bundle
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.recorded import RecordedHistory
-from bootlease.testing.scene import Scene, default_lease
+from bootlease.testing.scene import IMA_POLICY, Scene, default_lease, files_reference
 from bootlease.token import PrivateKeySigner
 
 FLIPS: Final = 1500
@@ -79,6 +83,114 @@ def test_the_second_verifier_accepts_our_proofs(local_ca: LocalCA, encoding: Tok
     """A proof over shards, with several leases, witnesses and a receipt is accepted."""
     history = history_of(local_ca, encoding)
     second_verifier.verify(proof_of(history), *trusted(history))
+
+
+HISTORY: Final = Path(__file__).parents[2] / "fixtures" / "history"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(HISTORY.glob("*/*.proof")), ids=lambda path: str(path.relative_to(HISTORY))
+)
+def test_the_second_verifier_accepts_recorded_proofs(path: Path) -> None:
+    """What a version of the program left is what the page says."""
+    bundle = parse_bundle(path.with_name("bundle.json").read_bytes())
+    (key,) = bundle.keys.keys
+    pem = key.public.load().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    second_verifier.verify(path.read_bytes(), str(bundle.ledger_key), [pem])
+
+
+def refused(data: bytes, history: RecordedHistory, change: Callable[[Any], object]) -> str:
+    """Return why a file of which something was changed is refused."""
+    file = cbor.decode(data, max_bytes=len(data))
+    change(file)
+    with pytest.raises(Refused) as why:
+        second_verifier.verify(cbor.encode(file), *trusted(history))
+    return str(why.value)
+
+
+def test_the_second_verifier_refuses_what_nothing_needs(local_ca: LocalCA) -> None:
+    """A certificate beside the path, a shard that nothing lies in, a key that cosigns nothing."""
+    history = history_of(local_ca, TokenEncoding.CWT)
+    data = proof_of(history)
+
+    def certify(file: Any) -> None:
+        file["enrolment"][1].append(LocalCA.create().intermediate_der)
+
+    def list_key(file: Any) -> None:
+        file["witnesses"] = sorted([*file["witnesses"], str(history.ledger.key)])
+
+    def extend(file: Any) -> None:
+        history.open_shard("2027-01")
+        path = list(history.inclusion(3, 0, 1) or ())
+        file["shards"].append([history.checkpoint(3), [history.opening(3), path]])
+
+    assert "does not need" in refused(data, history, certify)
+    assert "does not cosign" in refused(data, history, list_key)
+    assert "first or last shard" in refused(data, history, extend)
+
+
+def test_the_second_verifier_demands_certificates_valid_at_the_enrolment(
+    local_ca: LocalCA,
+) -> None:
+    """The EK's path counts at the second of the record, and in any order."""
+    root = x509.load_pem_x509_certificate(local_ca.roots_pem)
+    device = Scene.create(local_ca).node
+    ek, *rest = [x509.load_der_x509_certificate(der) for der in device.ek_chain()]
+    at = int(ek.not_valid_before_utc.timestamp())
+    second_verifier.leads_to(root, [ek, *rest[::-1]], at)
+    for other in (at - 86_400 * 365, at + 86_400 * 36_500):
+        with pytest.raises(Refused, match="not valid"):
+            second_verifier.leads_to(root, [ek, *rest], other)
+
+
+def test_the_second_verifier_demands_the_leaf_in_a_receipt(local_ca: LocalCA) -> None:
+    """The receipt beside a JWT holds the entry that it proves."""
+    history = history_of(local_ca, TokenEncoding.JWT)
+
+    def bare(file: Any) -> None:
+        file["receipt"] = replace(parse_tlog_proof(file["receipt"]), extra=None).encode()
+
+    assert "another leaf" in refused(proof_of(history), history, bare)
+
+
+def looking_history_of(local_ca: LocalCA) -> RecordedHistory:
+    """Record four decisions about a node that measures what it loads; then its rules change."""
+    scene = Scene.create(local_ca, policy=IMA_POLICY)
+    files = {"/usr/bin/bash": b"bash", "/usr/bin/cat": b"cat"}
+    scene.ima_references = (files_reference(files),)
+    ima = scene.node.start_ima()
+    ima.measure("/usr/bin/bash", b"bash")
+    history = RecordedHistory(scene)
+    history.decide()
+    ima.measure("/usr/bin/cat", b"cat")
+    history.decide()
+    history.decide()
+    scene.ima_references = (files_reference(files, version="2"),)
+    history.decide(first=0)
+    assert all(each.result.accepted for each in history.decided)
+    return history
+
+
+def test_the_second_verifier_replays_ima_lists(local_ca: LocalCA) -> None:
+    """It comes from part to part to the states that the records go on from."""
+    history = looking_history_of(local_ca)
+    second_verifier.verify(proof_of(history), *trusted(history))
+
+
+def test_the_second_verifier_refuses_another_ima_list(
+    local_ca: LocalCA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay that comes out otherwise, or not at all, is no proof."""
+    history = looking_history_of(local_ca)
+    data, trust = proof_of(history), trusted(history)
+    replay = second_verifier.ima_state
+    for bend, complaint in (
+        (lambda state, listed, pcrs: replay(state, listed[:-1], pcrs), "lead to PCR 10"),
+        (lambda state, listed, pcrs: [1, *replay(state, listed, pcrs)[1:]], "another place"),
+    ):
+        monkeypatch.setattr(second_verifier, "ima_state", bend)
+        with pytest.raises(Refused, match=complaint):
+            second_verifier.verify(data, *trust)
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")

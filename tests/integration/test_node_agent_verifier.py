@@ -34,12 +34,26 @@ BOOTLEASE = (sys.executable, "-m", "bootlease")
 POLICY = """\
 schema = 1
 id = "default"
+mode = "enforce"
 [quote]
 banks = ["sha256"]
 pcrs = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14]
 unsafe_clock = "refuse"
 [references]
 accept = ["golden"]
+[boot]
+secure_boot = "not-required"
+deployed_mode = "not-required"
+exit_boot_services = "not-required"
+option_roms = "note"
+unsafe_setup_mode = "note"
+unsafe_test_keys = "note"
+unsafe_debug_mode = "note"
+unsafe_dma = "note"
+unsafe_shim_validation = "note"
+phases = []
+[ima]
+appraise = "off"
 [lease]
 life = 9
 scopes = ["tool:search"]
@@ -49,7 +63,12 @@ max_leases = 4
 admit = "any-endorsed"
 ek_algorithm = "{ek}"
 allow_ek = []
+vendors = ["any"]
+refuse_firmware = []
+crl = "when-given"
 unsafe_unendorsed_ek = []
+unsafe_software_tpm = ["id:00001014/swtpm/*"]
+unsafe_sha1_signatures = false
 """
 
 

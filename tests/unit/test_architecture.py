@@ -34,7 +34,9 @@ LAYER_OF: Final = {
         ),
         "formats",
     ),
-    **dict.fromkeys(("reference", "policy", "appraisal", "lineage", "audit", "explain"), "decisions"),
+    **dict.fromkeys(
+        ("reference", "policy", "appraisal", "lineage", "audit", "explain"), "decisions"
+    ),
     "ports": "ports",
     **dict.fromkeys(
         (

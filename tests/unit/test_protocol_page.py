@@ -38,7 +38,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         for number, unit in re.findall(r"(\d+) ?(KiB|MiB|)", row[1])
     ]
     assert numbers == [
-        *(DEFAULT_LIMITS.evidence, DEFAULT_LIMITS.evidence_core),
+        *(DEFAULT_LIMITS.evidence, DEFAULT_LIMITS.evidence_ima, DEFAULT_LIMITS.evidence_core),
+        document.MAX_IMA_LIST,
         *(enrolment.MAX_ENROLMENT, enrolment.MAX_CERTIFICATE, enrolment.MAX_CHAIN),
         *(request.MAX_TPM_STRUCTURE, MAX_BINDING, request.MAX_KEY),
         *(request.MAX_LEASES, scope.MAX_NAMES),
@@ -54,4 +55,5 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 def test_no_parser_takes_less_than_the_page_promises() -> None:
     """The verifier's own limit is the narrower one."""
-    assert DEFAULT_LIMITS.evidence <= document.MAX_EVIDENCE
+    assert DEFAULT_LIMITS.evidence <= DEFAULT_LIMITS.evidence_ima <= document.MAX_EVIDENCE
+    assert document.MAX_IMA_LIST + DEFAULT_LIMITS.evidence <= DEFAULT_LIMITS.evidence_ima

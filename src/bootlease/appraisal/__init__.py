@@ -4,6 +4,7 @@ from bootlease.appraisal.bootlog import BootLog, boot_log_of, read_boot_log
 from bootlease.appraisal.cache import AppraisalCache
 from bootlease.appraisal.decide import appraise, verdict_known
 from bootlease.appraisal.enrol import AcceptedEnrolment, accept_enrolment
+from bootlease.appraisal.ima import IMAVerdict, appraise_ima, whole_list_wanted
 from bootlease.appraisal.issue import (
     CodeIdentity,
     build_claims,
@@ -19,8 +20,10 @@ __all__ = [
     "AttestationResult",
     "BootLog",
     "CodeIdentity",
+    "IMAVerdict",
     "accept_enrolment",
     "appraise",
+    "appraise_ima",
     "boot_log_of",
     "build_claims",
     "check_clock",
@@ -30,4 +33,5 @@ __all__ = [
     "read_boot_log",
     "record_decision",
     "verdict_known",
+    "whole_list_wanted",
 ]

@@ -27,6 +27,7 @@ class BootVerdict:
     Attributes:
         selection_findings: What policy demands and the quote does not cover.
         log_findings: Where the log does not explain the PCRs or is not well formed.
+        meaning_findings: Where the boot, or the log itself, is not what policy lets it mean.
         reference_findings: Where the boot is not what a reference describes.
         reference: The reference set that matches, if one does.
         considered: Digests of the sets that were compared.
@@ -40,6 +41,7 @@ class BootVerdict:
     reference: ReferenceSet | None
     considered: tuple[bytes, ...]
     covers_boot_chain: bool = False
+    meaning_findings: tuple[Finding, ...] = ()
     claim: ReferenceClaim | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

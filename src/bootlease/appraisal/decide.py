@@ -10,9 +10,10 @@ wish, is recorded, and ends its lineage. The steps (design section 4, step 4):
 4. The event log leads exactly to the quoted PCRs.
 5. The log is well formed; its meaning.
 6. The boot is what an accepted reference set describes.
-7. The lineage continues, or a new one begins with full evidence.
-8. The node's endorsement still stands.
-9. Policy grants what is asked for.
+7. The IMA list leads to the quoted PCR 10, and names only what may be loaded.
+8. The lineage continues, or a new one begins with full evidence.
+9. The node's endorsement still stands.
+10. Policy grants what is asked for, and grants at all.
 
 All steps run and all findings are collected: one refusal answers every question.
 """
@@ -22,8 +23,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from bootlease.appraisal.boot import appraise_boot, verdict_key
 from bootlease.appraisal.bootlog import BootLog
 from bootlease.appraisal.cache import AppraisalCache, BootVerdict
+from bootlease.appraisal.endorsed import check_endorsement
+from bootlease.appraisal.ima import IMAVerdict, appraise_ima
 from bootlease.appraisal.quote import check_clock, check_signer
 from bootlease.appraisal.result import (
     CRYPTO_FAILED,
@@ -34,13 +38,14 @@ from bootlease.appraisal.result import (
     AttestationResult,
     trust_vector,
 )
-from bootlease.appraisal.steps import appraise_boot, verdict_key
 from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.evidence import Challenge, VerifiedEvidence
+from bootlease.evidence.request import MAX_AUDIENCE
 from bootlease.lineage import HighWaterMark, Prior, continue_lineage
-from bootlease.model import Effect, Finding
-from bootlease.policy import Admission, Policy, PolicyEpoch
+from bootlease.model import Effect, Finding, legible
+from bootlease.policy import Mode, Policy, PolicyEpoch
 from bootlease.reference import ReferenceSet
+from bootlease.reference.imaset import IMAReferenceSet
 from bootlease.token import Tier, TrustVector
 from bootlease.token.scope import uncovered
 
@@ -57,6 +62,7 @@ def appraise(
     references: Sequence[ReferenceSet],
     policy: PolicyEpoch,
     now: int,
+    ima_references: Sequence[IMAReferenceSet] = (),
     cache: AppraisalCache | None = None,
 ) -> AttestationResult:
     """Decide about verified evidence.
@@ -78,6 +84,7 @@ def appraise(
         references: The registered reference sets; policy decides which are accepted.
         policy: The policy in force.
         now: Seconds since the epoch.
+        ima_references: The registered IMA sets; policy decides which are accepted.
         cache: Verdicts on boots so far; changes speed, never the result.
 
     Returns:
@@ -103,22 +110,28 @@ def appraise(
     accepted = _accepted(references, rules)
     boot = appraise_boot(evidence, log, accepted, rules, cache=cache, now=now)
     # 7.
-    lineage, continuity = continue_lineage(prior, evidence, now=now)
+    ima = appraise_ima(evidence, prior, ima_references, rules, now=now)
     # 8.
-    endorsement = check_endorsement(enrolment, roots, rules, now)
+    lineage, continuity = continue_lineage(prior, evidence, now=now)
     # 9.
+    endorsement = check_endorsement(enrolment, roots, rules, now)
+    # 10.
     expires_at = challenge.issued_at + rules.lease.life
     wishes = check_request(evidence, rules, expires_at, now)
     findings = (
         *identity,
         *boot.selection_findings,
         *boot.log_findings,
+        *boot.meaning_findings,
         *boot.reference_findings,
+        *ima.findings,
         *continuity,
         *endorsement,
         *wishes,
     )
-    vector, tier = _vector(enrolment, (*identity, *endorsement), boot)
+    if rules.mode is Mode.REPORT_ONLY:
+        findings = (*findings, _only_reported(findings))
+    vector, tier = _vector(enrolment, (*identity, *endorsement), boot, ima)
     granted = not _refuses(findings)
     return AttestationResult(
         node=enrolment.node,
@@ -131,9 +144,20 @@ def appraise(
         clock_info=quote.clock_info,
         policy=policy.claim,
         reference=boot.claim,
-        considered=boot.considered,
+        considered=(*boot.considered, *ima.considered) if ima.considered else boot.considered,
         leases=evidence.leases if granted else (),
         expires_at=expires_at,
+        ima=ima.progress,
+    )
+
+
+def _only_reported(findings: Sequence[Finding]) -> Finding:
+    verdict = "refused" if _refuses(findings) else "granted"
+    return Finding(
+        "policy.report-only",
+        "The policy only reports, and grants nothing: enforced, it would have "
+        f"{verdict} what is asked for.",
+        seen=verdict,
     )
 
 
@@ -154,66 +178,6 @@ def verdict_known(
 def _accepted(references: Sequence[ReferenceSet], rules: Policy) -> tuple[ReferenceSet, ...]:
     names = rules.accept
     return tuple([reference for reference in references if reference.name in names])
-
-
-def check_endorsement(
-    enrolment: Enrolment, roots: TrustedRoots, rules: Policy, now: int
-) -> tuple[Finding, ...]:
-    """Demand that what let the node in would still let it in."""
-    findings: list[Finding] = []
-    endorsement = enrolment.endorsement
-    if endorsement is None:
-        findings.append(unendorsed(enrolment.ek_digest, rules))
-    else:
-        if endorsement.root not in roots:
-            findings.append(
-                Finding(
-                    "endorsement.root.untrusted",
-                    "The root that vouched for the node's TPM is no longer trusted.",
-                    seen=endorsement.root.hex(),
-                )
-            )
-        if now > endorsement.not_after:
-            findings.append(
-                Finding(
-                    "endorsement.expired",
-                    "The certificates that vouched for the node's TPM have expired.",
-                    expected=f"until {endorsement.not_after}",
-                    seen=str(now),
-                )
-            )
-        if enrolment.ek_digest not in rules.enrolment.allow_ek:
-            findings += not_allowed(enrolment.ek_digest, rules)
-    return tuple(findings)
-
-
-def unendorsed(ek_digest: bytes, rules: Policy) -> Finding:
-    """Return the finding that an EK without certificate always leaves."""
-    if ek_digest in rules.enrolment.unsafe_unendorsed_ek:
-        return Finding(
-            "endorsement.none",
-            "No manufacturer vouches for the node's TPM; the policy lists its EK by hand.",
-            effect=Effect.NOTES,
-        )
-    return Finding(
-        "endorsement.missing",
-        "No manufacturer vouches for the node's TPM, and the policy does not list its EK.",
-        seen=ek_digest.hex(),
-    )
-
-
-def not_allowed(ek_digest: bytes, rules: Policy) -> tuple[Finding, ...]:
-    """Return a finding if an allowlist does not have this EK."""
-    if rules.enrolment.admit is not Admission.ALLOWLIST or ek_digest in rules.enrolment.allow_ek:
-        return ()
-    return (
-        Finding(
-            "enrolment.ek.not-allowed",
-            "The node's EK is not on the policy's allowlist.",
-            expected="an EK of enrolment.allow_ek",
-            seen=ek_digest.hex(),
-        ),
-    )
 
 
 def check_request(
@@ -249,7 +213,7 @@ def check_request(
 @functools.lru_cache(maxsize=4096)
 def _denied(rules: Policy, scope: tuple[str, ...], audience: str) -> tuple[Finding, ...]:
     # A lease asks for the same at each of its renewals.
-    shown = "".join(char if char.isprintable() else "?" for char in audience)
+    shown = legible(audience, at_most=MAX_AUDIENCE)
     findings = [
         Finding(
             "policy.scope.denied",
@@ -277,10 +241,13 @@ def _vector(
     enrolment: Enrolment,
     identity: Sequence[Finding],
     boot: BootVerdict,
+    ima: IMAVerdict,
 ) -> tuple[TrustVector, Tier]:
     """Assign AR4SI values (§2.3.4); what was not proven is not claimed.
 
     Hardware is never asserted: a certificate names a make, and a software TPM's names one too.
+    Nor is it that only approved executables were loaded after the boot (2): a list of what the
+    kernel measured does not say what its own policy told it to measure.
     """
     instance: int | None = None
     if _refuses(identity):
@@ -288,9 +255,9 @@ def _vector(
     elif enrolment.endorsement is not None:
         instance = IDENTITY_RECOGNISED
     executables: int | None = None
-    if boot.log_findings:
+    if boot.log_findings or not ima.replayed:
         executables = CRYPTO_FAILED
-    elif boot.reference is None:
+    elif boot.reference is None or _refuses((*boot.meaning_findings, *ima.findings)):
         executables = EXECUTABLES_UNRECOGNISED
     elif boot.covers_boot_chain and not boot.selection_findings:
         executables = EXECUTABLES_APPROVED_DURING_BOOT

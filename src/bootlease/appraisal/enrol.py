@@ -10,8 +10,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from bootlease.appraisal.decide import not_allowed, unendorsed
+from bootlease.appraisal.endorsed import judge_endorsement, not_allowed, unendorsed
 from bootlease.endorsement import Endorsement, Enrolment, TrustedRoots, verify_ek_chain
+from bootlease.endorsement.weakness import weak_key
 from bootlease.errors import VerificationError
 from bootlease.evidence import EnrolmentRequest
 from bootlease.evidence.enrolment import node_id
@@ -65,6 +66,7 @@ class AcceptedEnrolment:
             ak_name=self.ak.name,
             endorsement=self.endorsement,
             enrolled_at=now,
+            notes=self.notes,
         )
 
 
@@ -127,9 +129,10 @@ def _endorsed(
     ek_digest = hashlib.sha256(ek.spki).digest()
     if request.ek_chain and ek_digest not in policy.enrolment.unsafe_unendorsed_ek:
         verified = verify_ek_chain(request.ek_chain, roots, ek, now=now)
-        return verified.endorsement, tuple(verified.notes)
+        judged = judge_endorsement(verified.endorsement, roots, policy, now=now)
+        return verified.endorsement, (*verified.notes, *judged)
     # Listed by hand, a certificate is not looked at: it could only promise too much.
-    return None, (unendorsed(ek_digest, policy),)
+    return None, (unendorsed(ek_digest, policy), *weak_key(ek.key))
 
 
 def _admission(

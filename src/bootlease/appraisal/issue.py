@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from bootlease.appraisal.result import AttestationResult
 from bootlease.endorsement import Enrolment, TrustedRoots
@@ -16,7 +17,11 @@ from bootlease.evidence import Challenge
 from bootlease.evidence.verify import VerifiedLease
 from bootlease.ledger import DecisionRecord, GrantedLease
 from bootlease.lineage import HighWaterMark, Prior
+from bootlease.model import NODES_REMEMBERED
 from bootlease.token import ExecutionClaims, LineageClaim, PublicKey, VerifierID
+
+DEVELOPER: Final = "bootlease"
+"""Who made the verifier, as attestation results name it (EAR ``ear_verifier_id``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def record_decision(
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _thumbprint(key: PublicKey) -> bytes:
     # A lease keeps its key over its renewals.
     return key.thumbprint()
@@ -158,7 +163,7 @@ def build_claims(
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _subject(node: bytes) -> str:
     return node.hex()
 
@@ -173,4 +178,5 @@ def prior_after(result: AttestationResult, head: bytes, log_digests: Mapping[str
         expires_at=result.expires_at,
         log_digests=log_digests,
         policy_epoch=result.policy.epoch,
+        ima=result.ima,
     )

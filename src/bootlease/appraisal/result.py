@@ -11,7 +11,7 @@ from typing import Final
 
 from bootlease.evidence.verify import VerifiedLease
 from bootlease.frozen import quick_init
-from bootlease.lineage import Lineage
+from bootlease.lineage import IMAProgress, Lineage
 from bootlease.model import ClockInfo, Finding, refusals
 from bootlease.token import BootClaim, PolicyClaim, ReferenceClaim, Tier, TrustVector
 
@@ -38,9 +38,10 @@ class AttestationResult:
         clock_info: The TPM's counters at the quote.
         policy: The policy that judged.
         reference: The reference set that matched, if one did.
-        considered: Digests of the reference sets that were compared.
+        considered: Digests of the reference sets that were compared, those for IMA last.
         leases: The leases granted: all that were asked for, or none.
         expires_at: First second at which granted leases are over.
+        ima: How far the IMA list was appraised, if it was.
     """
 
     node: bytes
@@ -56,6 +57,7 @@ class AttestationResult:
     considered: tuple[bytes, ...]
     leases: tuple[VerifiedLease, ...]
     expires_at: int
+    ima: IMAProgress | None = None
 
     @property
     def accepted(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bootlease.audit.enrolments import necessary_chain
 from bootlease.audit.replay import DecisionInputs, Replayed, replay_decision
@@ -31,17 +31,14 @@ from bootlease.ledger.prooffile import (
     ProvenDecision,
     ProvenEnrolment,
     ProvenShard,
-    sha256,
 )
-from bootlease.model import Finding
+from bootlease.lineage.continuation import MAX_SEQUENCE
+from bootlease.model import Finding, sha256
 from bootlease.token import ExecutionClaims, TokenFormat
 from bootlease.token.receipts import attach_receipt
 from bootlease.token.signatures import TokenSignatures
 
 T = TypeVar("T")
-
-MAX_LINEAGE: Final = 200_000
-"""Decisions; a renewal each 40 s over three months."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +147,8 @@ def build_proof(
         receipt = source.receipt(places[-1].shard, places[-1].index)
         token = _signed_token(lineage[-1].signatures, replayed, number, receipt)
     lineage[-1] = Recorded(lineage[-1].record, (claims.digest,))
-    enrolments = gathering.enrolments([DecisionRecord.parse(each.record) for each in lineage])
-    gathering.span([*places, *(place for _, place in enrolments if place is not None)])
+    enrolment, enrolled = gathering.enrolment(DecisionRecord.parse(lineage[-1].record))
+    gathering.span(places if enrolled is None else [*places, enrolled])
     return ProofFile(
         token=None if token is None else token.token,
         receipt=None if token is None else _bare_receipt(token),
@@ -159,10 +156,7 @@ def build_proof(
         shards=gathering.shards(),
         witnesses=gathering.cosigned_by(),
         decisions=tuple(map(gathering.decision, lineage, places)),
-        enrolments=tuple(
-            replace(each, place=None if place is None else gathering.place(place))
-            for each, place in enrolments
-        ),
+        enrolment=replace(enrolment, place=None if enrolled is None else gathering.place(enrolled)),
         **gathering.pools(),
     )
 
@@ -183,8 +177,8 @@ def _lineage(decision: bytes, source: ProofSource) -> list[Recorded]:
         recorded = _there(source.decision(wanted), "decision", wanted)
         record = DecisionRecord.parse(recorded.record)
         lineage.append(recorded)
-        if len(lineage) > MAX_LINEAGE:
-            raise MalformedError(f"the lineage has more than {MAX_LINEAGE} decisions")
+        if record.sequence > MAX_SEQUENCE:
+            raise MalformedError(f"the lineage has more than {MAX_SEQUENCE + 1} decisions")
         wanted = record.previous if record.sequence else None
     return lineage[::-1]
 
@@ -282,7 +276,7 @@ class _Gathering:
         ledger = note.signatures[0]
         kept = [ledger]
         for signature in note.signatures[1:]:
-            key = next((each for each in self._witnesses if each.signed(signature)), None)
+            key = next((each for each in self._witnesses if each.matches(signature)), None)
             if key is not None:
                 kept.append(signature)
                 self._cosigned.add(str(key))
@@ -296,7 +290,7 @@ class _Gathering:
         """Return one decision and take what it names."""
         record, source = DecisionRecord.parse(recorded.record), self._source
         document = _there(source.evidence(record.evidence), "evidence", record.evidence)
-        for digest in parse_evidence(document).binding.logs.values():
+        for digest in parse_evidence(document).named_logs():
             if digest not in self._logs:
                 self._logs[digest] = _there(source.log(digest), "log", digest)
         name = record.policy_digest
@@ -305,8 +299,9 @@ class _Gathering:
             self._policies[name] = policy.encode()
         for digest in record.references:
             if digest not in self._references:
-                reference = _there(source.reference(digest), "reference set", digest)
-                self._references[digest] = reference.encode()
+                reference = source.reference(digest)
+                encoded = None if reference is None else reference.encode()
+                self._references[digest] = _there(encoded, "reference set", digest)
         self._take_roots(record.roots)
         return ProvenDecision(recorded.record, document, recorded.claims, self.place(position))
 
@@ -315,20 +310,12 @@ class _Gathering:
             self._roots[digest] = _there(self._source.roots(digest), "set of roots", digest)
         return self._roots[digest]
 
-    def enrolments(
-        self, records: Sequence[DecisionRecord]
-    ) -> list[tuple[ProvenEnrolment, Position | None]]:
-        """Return the enrolment records that the decisions name, in order of digest."""
-        found = {record.enrolment: record for record in records}
-        return [self._enrolment(digest, found[digest]) for digest in sorted(found)]
-
-    def _enrolment(
-        self, digest: bytes, record: DecisionRecord
-    ) -> tuple[ProvenEnrolment, Position | None]:
-        source = self._source
+    def enrolment(self, record: DecisionRecord) -> tuple[ProvenEnrolment, Position | None]:
+        """Return the enrolment that a decision rests on, and where the ledger has it."""
+        source, digest = self._source, record.enrolment
         enrolment: Enrolment = _there(source.enrolment(digest), "enrolment record", digest)
         roots = self._take_roots(record.roots)
-        chain = necessary_chain(enrolment, source.ek_chain(digest), roots.certificates)
+        chain = necessary_chain(enrolment, source.ek_chain(digest), roots.members)
         governance = source.enrolled_by(digest)
         position = None if governance is None else source.position(sha256(governance))
         if position is None:
@@ -338,9 +325,9 @@ class _Gathering:
     def pools(self) -> dict[str, tuple[Any, ...]]:
         """Return the shared pieces, once all decisions were taken."""
         certificates = {
-            name: der for roots in self._roots.values() for name, der in roots.certificates.items()
+            name: der for roots in self._roots.values() for name, der in roots.members.items()
         }
-        names = {tuple(sorted(roots.certificates)) for roots in self._roots.values()}
+        names = {tuple(sorted(roots.members)) for roots in self._roots.values()}
         return {
             "policies": _ordered(self._policies),
             "references": _ordered(self._references),

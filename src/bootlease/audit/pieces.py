@@ -6,18 +6,16 @@ proof. So everything in the file must be asked for, by a digest that the ledger'
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 
 from bootlease import cbor
 from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.errors import MalformedError
 from bootlease.ledger.prooffile import ProofFile
-from bootlease.model import Finding
+from bootlease.model import Finding, sha256
 from bootlease.policy import Policy
 from bootlease.policy.canonical import parse_canonical_policy
-from bootlease.reference import ReferenceSet
-from bootlease.reference.canonical import parse_canonical_reference
+from bootlease.reference import AnyReference, parse_any_canonical_reference
 
 
 class ProofPieces:
@@ -33,14 +31,13 @@ class ProofPieces:
     def __init__(self, proof: ProofFile) -> None:
         self._evidence = _by_digest(each.evidence for each in proof.decisions)
         self._logs = _by_digest(proof.logs)
-        self._enrolments = _by_digest(each.record for each in proof.enrolments)
+        self._enrolment = proof.enrolment.record
         self._policies = _by_digest(proof.policies)
         self._references = _by_digest(proof.references)
         self.certificates = _by_digest(proof.certificates)
-        self._roots = {_sha256(cbor.encode(list(names))): names for names in proof.roots}
+        self._roots = {sha256(cbor.encode(list(names))): names for names in proof.roots}
         self._unused = {
             "log": set(self._logs),
-            "enrolment record": set(self._enrolments),
             "policy": set(self._policies),
             "reference set": set(self._references),
             "root certificate": set(self.certificates),
@@ -58,9 +55,9 @@ class ProofPieces:
 
     def enrolment(self, digest: bytes) -> Enrolment | None:
         """See ``DecisionInputs``."""
-        self._unused["enrolment record"].discard(digest)
-        record = self._enrolments.get(digest)
-        return None if record is None else Enrolment.parse(record)
+        # Nothing to account for: the first decision has no other to rest on.
+        named = sha256(self._enrolment) == digest
+        return Enrolment.parse(self._enrolment) if named else None
 
     def policy(self, digest: bytes, epoch: int) -> Policy | None:
         """See ``DecisionInputs``."""
@@ -69,11 +66,11 @@ class ProofPieces:
         policy = self._policies.get(digest)
         return None if policy is None else parse_canonical_policy(policy)
 
-    def reference(self, digest: bytes) -> ReferenceSet | None:
+    def reference(self, digest: bytes) -> AnyReference | None:
         """See ``DecisionInputs``."""
         self._unused["reference set"].discard(digest)
         reference = self._references.get(digest)
-        return None if reference is None else parse_canonical_reference(reference)
+        return None if reference is None else parse_any_canonical_reference(reference)
 
     def roots(self, digest: bytes) -> TrustedRoots | None:
         """See ``DecisionInputs``."""
@@ -104,8 +101,4 @@ class ProofPieces:
 
 
 def _by_digest(items: Iterable[bytes]) -> dict[bytes, bytes]:
-    return {_sha256(item): item for item in items}
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    return {sha256(item): item for item in items}

@@ -1,13 +1,14 @@
 """Verifying a proof file: no network, no database, no clock; only keys that the caller trusts.
 
-The steps, labelled in the code; docs/proof.md says the same for a second implementation:
+The steps, numbered as docs/proof.md numbers them for a second implementation:
 
 1. the ledger's key signed every checkpoint; shards are chained; cosignatures verify;
-2. each decision of the lineage is in the ledger, is made again from the pieces in the file to the
-   same bytes, and continues the one before it;
-3. each enrolment's keys, names and certificates agree, and the ledger dates it;
-4. a trusted token key signed these claims; its receipt is the ledger's;
-5. nothing rides along that was not asked for by a digest.
+2. each decision of the lineage is in the ledger;
+3. each is made again, from the pieces in the file, to the same bytes;
+4. each continues the one before it;
+5. the enrolment's keys, names and certificates agree, and the ledger dates it;
+6. the ledger is the issuer's; a trusted token key signed these claims; its receipt is the ledger's;
+7. nothing rides along that was not asked for by a digest.
 
 Every byte of the file lies under a signature, or under a digest that lies under one, or decides
 by itself whether the rest parses: a changed bit refuses the proof or makes it malformed.
@@ -15,7 +16,6 @@ by itself whether the rest parses: a changed bit refuses the proof or makes it m
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,11 +32,15 @@ from bootlease.ledger import (
     GovernanceRecord,
     NoteKey,
     encode_leaf,
+    parse_tlog_proof,
     verify_receipt,
     verify_tlog_proof,
+    witness_names,
 )
-from bootlease.ledger.prooffile import ProofFile, ProvenEnrolment
-from bootlease.model import Finding
+from bootlease.ledger.checkpoint import ledger_name
+from bootlease.ledger.governance import ENROLLED
+from bootlease.ledger.prooffile import ProofFile
+from bootlease.model import Finding, sha256
 from bootlease.token import (
     AuthenticToken,
     ExecutionClaims,
@@ -49,7 +53,6 @@ from bootlease.token.cose import parse_sign1
 from bootlease.token.receipts import RECEIPTS, receipts_of
 from bootlease.token.verified import MAX_TOKEN_BYTES
 
-ENROLLED: Final = "node.enrolled"
 _CWT_START: Final = b"\xd2"
 
 
@@ -76,7 +79,7 @@ class ProofTrust:
         # One key under two names too: a cosignature by it can be given out as either's.
         if len({key.public for key in self.witnesses}) != len(self.witnesses):
             raise ValueError("a witness's key is given twice")
-        if not 0 <= self.quorum <= len({key.name for key in self.witnesses}):
+        if not 0 <= self.quorum <= len(witness_names(self.witnesses)):
             raise ValueError("a quorum is at most the number of witnesses")
 
 
@@ -172,21 +175,20 @@ def verify_proof(
     # 1.
     trees = verify_trees(proof, trust.ledger)
     findings = list(_demand_quorum(trees, trust))
-    # 2.
+    # 2. to 4.
     pieces = ProofPieces(proof)
-    lease = hashlib.sha256(proof.claims).digest()
-    chain = verify_chain(proof.decisions, lease, trees, Replayer(pieces, code))
+    chain = verify_chain(proof.decisions, sha256(proof.claims), trees, Replayer(pieces, code))
+    # 5.
+    enrolment = Enrolment.parse(proof.enrolment.record)
+    findings += _enrolment_findings(enrolment, proof, pieces, trust)
+    findings += _governance_findings(enrolment, proof, trees)
+    # 6.
     last = chain.links[-1]
     findings += _issuer_findings(last, trust.ledger)
-    # 5. first: enrolments cost most, and none is looked at that no decision names.
-    surplus = tuple(pieces.surplus())
-    findings += surplus
-    # 3.
-    if not surplus:
-        findings += _enrolment_findings(proof, pieces, trees, trust)
-    # 4.
     claims = _claims_of(last, proof.claims)
     token, receipt = _verify_token(proof, trust, trees)
+    # 7.
+    findings += pieces.surplus()
     if findings:
         raise VerificationError(*findings)
     return _report(proof, chain, trees, trust, (claims, token, receipt))
@@ -206,14 +208,13 @@ def _demand_quorum(trees: ProvenTrees, trust: ProofTrust) -> Iterator[Finding]:
 
 def _believed(trees: ProvenTrees, trust: ProofTrust) -> tuple[str, ...]:
     seen = trees.trees[-1].witnesses
-    # A witness with two keys is still one that may be deceived.
-    return tuple(dict.fromkeys(key.name for key in trust.witnesses if key in seen))
+    return witness_names(key for key in trust.witnesses if key in seen)
 
 
 def _issuer_findings(last: ChainLink, key: NoteKey) -> Iterator[Finding]:
     # The ledger's key names its verifier: nobody's ledger vouches for another's decisions.
     issuer = last.record.issuer
-    if issuer.partition("://")[2] + "/ledger" != key.name:
+    if ledger_name(issuer) != key.name:
         yield Finding(
             "proof.issuer.mismatch",
             "The decision was made by another verifier than the one whose ledger this is.",
@@ -223,21 +224,19 @@ def _issuer_findings(last: ChainLink, key: NoteKey) -> Iterator[Finding]:
 
 
 def _enrolment_findings(
-    proof: ProofFile, pieces: ProofPieces, trees: ProvenTrees, trust: ProofTrust
+    enrolment: Enrolment, proof: ProofFile, pieces: ProofPieces, trust: ProofTrust
 ) -> Iterator[Finding]:
-    for proven in proof.enrolments:
-        enrolment = Enrolment.parse(proven.record)
-        yield from check_enrolment(enrolment)
-        broken = check_chain(enrolment, proven.chain, pieces.certificates)
-        yield from broken
-        if not broken:
-            # What the path does not need, no signature that was checked covers.
-            if necessary_chain(enrolment, proven.chain, pieces.certificates) != proven.chain:
-                yield Finding(
-                    "endorsement.surplus", "The EK's chain has certificates that it does not need."
-                )
-            yield from _own_root_findings(enrolment, trust)
-        yield from _governance_findings(enrolment, proven, proof, trees)
+    yield from check_enrolment(enrolment)
+    chain = proof.enrolment.chain
+    broken = check_chain(enrolment, chain, pieces.certificates)
+    yield from broken
+    if not broken:
+        # What the path does not need, no signature that was checked covers.
+        if necessary_chain(enrolment, chain, pieces.certificates) != chain:
+            yield Finding(
+                "endorsement.surplus", "The EK's chain has certificates that it does not need."
+            )
+        yield from _own_root_findings(enrolment, trust)
 
 
 def _own_root_findings(enrolment: Enrolment, trust: ProofTrust) -> Iterator[Finding]:
@@ -252,12 +251,18 @@ def _own_root_findings(enrolment: Enrolment, trust: ProofTrust) -> Iterator[Find
 
 
 def _governance_findings(
-    enrolment: Enrolment, proven: ProvenEnrolment, proof: ProofFile, trees: ProvenTrees
+    enrolment: Enrolment, proof: ProofFile, trees: ProvenTrees
 ) -> Iterator[Finding]:
+    proven = proof.enrolment
     if proven.governance is None or proven.place is None:
         return
     record = GovernanceRecord.parse(proven.governance)
-    if record.kind != ENROLLED or enrolment.digest not in record.details.values():
+    details = record.details
+    if (
+        record.kind != ENROLLED
+        or details.get("enrolment") != enrolment.digest
+        or details.get("node") != enrolment.node
+    ):
         yield Finding(
             "proof.enrolment.mismatch",
             "The governance record is not that of the node's enrolment.",
@@ -291,9 +296,7 @@ def _verify_token(
             raise MalformedError("a proof without token has no receipt")
         return None, False
     decision = proof.decisions[-1]
-    leaf = encode_leaf(
-        hashlib.sha256(decision.record).digest(), hashlib.sha256(proof.claims).digest()
-    )
+    leaf = encode_leaf(sha256(decision.record), sha256(proof.claims))
     origin = trees.trees[decision.place.shard].checkpoint.origin
     if proof.token.startswith(_CWT_START):
         verified = verify_cwt(proof.token, trust.tokens)
@@ -330,6 +333,9 @@ def _jwt_receipt(proof: ProofFile, leaf: bytes, trust: ProofTrust, origin: str) 
     """Return the index that the receipt beside a JWT proves, if there is one."""
     if proof.receipt is None:
         return None
+    if parse_tlog_proof(proof.receipt).extra is None:
+        # With and without it the receipt says the same: one content has one file.
+        raise MalformedError("the receipt beside a JWT does not hold its ledger entry")
     verified = verify_tlog_proof(proof.receipt, leaf, trust.ledger, origin=origin)
     if len(verified.checkpoint.note.signatures) != 1:
         # Cosignatures belong to the proof's checkpoints, where their keys are listed.
@@ -364,8 +370,7 @@ def _report(
     record = chain.links[-1].record
     tree = trees.trees[proof.decisions[-1].place.shard].checkpoint
     believed = _believed(trees, trust)
-    listed = {key.name for each in trees.trees for key in each.witnesses}
-    enrolments = [Enrolment.parse(each.record) for each in proof.enrolments]
+    listed = set(witness_names(key for each in trees.trees for key in each.witnesses))
     return ProofReport(
         claims=claims,
         claims_digest=claims.digest,
@@ -375,10 +380,10 @@ def _report(
         size=tree.size,
         root=tree.root,
         witnesses=believed,
-        unchecked=tuple(sorted(listed - {key.name for key in trust.witnesses})),
+        unchecked=tuple(sorted(listed.difference(witness_names(trust.witnesses)))),
         own_roots=trust.roots is not None,
-        endorsed=all(each.endorsement is not None for each in enrolments),
-        enrolled=all(each.governance is not None for each in proof.enrolments),
+        endorsed=Enrolment.parse(proof.enrolment.record).endorsement is not None,
+        enrolled=proof.enrolment.governance is not None,
         decisions=len(chain.links),
         begun_at=chain.links[0].record.time,
         code=CodeIdentity(record.code_version, record.code),

@@ -1,9 +1,11 @@
 """Replay: making a recorded decision again, and comparing byte for byte.
 
-A decision is a pure function of what its record names: evidence, logs, enrolment, roots,
+A decision is a pure function of what its record names: evidence, logs, IMA list, enrolment, roots,
 reference sets in their order, policy and epoch, the challenge, the lineage's state and the TPM's
 high-water mark before it. Given these, the same steps give the same findings, the same record and
 the same claims, or somebody has altered one of them, or the code decides otherwise now.
+
+What another program decided is compared in all but the sentences of its findings (``compare``).
 
 Nothing here depends on time, machine, order or what was replayed before: caches hold only what
 their keys determine.
@@ -19,7 +21,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 from bootlease.appraisal import (
     AppraisalCache,
@@ -33,21 +35,32 @@ from bootlease.appraisal import (
     verdict_known,
 )
 from bootlease.appraisal.bootlog import TCG_LOG
-from bootlease.audit.compare import compare_claims, compare_records, other_verdict
+from bootlease.appraisal.issue import DEVELOPER
+from bootlease.audit.compare import (
+    compare_claims,
+    compare_records,
+    in_recorded_words,
+    other_verdict,
+)
 from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.evidence import Challenge, VerifiedEvidence, parse_evidence, verify_evidence
+from bootlease.evidence import (
+    IMA_LIST,
+    Challenge,
+    VerifiedEvidence,
+    parse_evidence,
+    verify_evidence,
+)
 from bootlease.ledger import DecisionRecord
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import Effect, Finding
 from bootlease.policy import Policy, PolicyEpoch
-from bootlease.reference import ReferenceSet
+from bootlease.reference import AnyReference, IMAReferenceSet, ReferenceSet
 from bootlease.token import ExecutionClaims, VerifierID
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 
 T = TypeVar("T")
 
-DEVELOPER: Final = "bootlease"
 FULL_EVIDENCE: Final = "lineage.full-evidence-required"
 _KEPT_LOGS: Final = 32
 _KEPT_SETS: Final = 4096
@@ -72,8 +85,8 @@ class DecisionInputs(Protocol):
     def roots(self, digest: bytes) -> TrustedRoots | None:
         """Return a set of roots."""
 
-    def reference(self, digest: bytes) -> ReferenceSet | None:
-        """Return a reference set."""
+    def reference(self, digest: bytes) -> AnyReference | None:
+        """Return a reference set of any kind."""
 
     def policy(self, digest: bytes, epoch: int) -> Policy | None:
         """Return a policy as it was in force in an epoch."""
@@ -124,7 +137,8 @@ class Replayer:
 
     Args:
         inputs: Where inputs come from.
-        code: The program that runs now, to note where another one decided.
+        code: The program that runs now: another one that decided is noted, and may have used
+            other words.
     """
 
     def __init__(self, inputs: DecisionInputs, code: CodeIdentity | None = None) -> None:
@@ -165,7 +179,8 @@ class Replayer:
         enrolment = self._enrolment(record.enrolment)
         roots = self._roots(record.roots)
         policy = self._policy(record.policy_digest, record.policy_epoch)
-        references = [self._reference(digest) for digest in record.references]
+        named = [self._reference(digest) for digest in record.references]
+        references = [each for each in named if isinstance(each, ReferenceSet)]
         challenge = Challenge.parse(record.challenge)
         prior = None if record.prior is None else Prior.parse(record.prior)
         high_water = HighWaterMark.parse(record.high_water)
@@ -185,6 +200,7 @@ class Replayer:
             references=references,
             policy=policy,
             now=record.time,
+            ima_references=[each for each in named if isinstance(each, IMAReferenceSet)],
             cache=self._verdicts,
         )
         if len(result.leases) != len(record.leases):
@@ -202,11 +218,12 @@ class Replayer:
             previous=record.previous,
             now=record.time,
         )
+        again, notes = in_recorded_words(record, again, self._code)
         made = _claims_of(result, record, again.digest)
         findings = compare_records(record, again)
         if claims is not None:
             findings += compare_claims(claims, made)
-        return Replayed(again.encoded, made, result, findings, evidence)
+        return Replayed(again.encoded, made, result, (*findings, *notes), evidence)
 
     def _verified(
         self, record: DecisionRecord, challenge: Challenge, enrolment: Enrolment
@@ -222,14 +239,15 @@ class Replayer:
         key = _attestation_key(enrolment.ak_public)
         verified = verify_evidence(evidence, challenge, key, now=record.time)
         withheld = {each.seen for each in record.findings if each.id == FULL_EVIDENCE}
-        return replace(
-            verified,
-            logs={
-                kind: self._log(digest, record.time)
-                for kind, digest in verified.log_digests.items()
-                if digest.hex() not in withheld
-            },
-        )
+        logs = {
+            kind: self._log(digest, record.time)
+            for kind, digest in verified.log_digests.items()
+            if digest.hex() not in withheld
+        }
+        if verified.ima is not None and not verified.ima.empty:
+            # No other decision rests on the same entries, so they are not kept.
+            logs[IMA_LIST] = self._load_log(verified.ima.digest, record.time)
+        return replace(verified, logs=logs)
 
     def _boot_log(
         self, evidence: VerifiedEvidence, policy: PolicyEpoch, time: int
@@ -255,14 +273,18 @@ class Replayer:
     def _log(self, digest: bytes, time: int) -> bytes:
         log = self._logs.get(digest)
         if log is None:
-            log = self._kept(self._inputs.log(digest), "log", digest, time)
-            if hashlib.sha256(log).digest() != digest:
-                raise _InputError(_altered("log", digest))
+            log = self._load_log(digest, time)
             self._logs[digest] = log
             if len(self._logs) > _KEPT_LOGS:
                 self._logs.popitem(last=False)
         else:
             self._logs.move_to_end(digest)
+        return log
+
+    def _load_log(self, digest: bytes, time: int) -> bytes:
+        log = self._kept(self._inputs.log(digest), "log", digest, time)
+        if hashlib.sha256(log).digest() != digest:
+            raise _InputError(_altered("log", digest))
         return log
 
     def _load_enrolment(self, digest: bytes) -> Enrolment:
@@ -271,8 +293,9 @@ class Replayer:
     def _load_roots(self, digest: bytes) -> TrustedRoots:
         return _named(self._inputs.roots, "set of roots", digest, _digest_of)
 
-    def _load_reference(self, digest: bytes) -> ReferenceSet:
-        return _named(self._inputs.reference, "reference set", digest, _digest_of)
+    def _load_reference(self, digest: bytes) -> AnyReference:
+        load: Callable[[bytes], _Digested | None] = self._inputs.reference
+        return cast("AnyReference", _named(load, "reference set", digest, _digest_of))
 
     def _load_policy(self, digest: bytes, epoch: int) -> PolicyEpoch:
         policy = _named(lambda name: self._inputs.policy(name, epoch), "policy", digest, _digest_of)

@@ -7,7 +7,6 @@ The decisions of a node must form one chain, through its lineages and its TPM's 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -18,7 +17,7 @@ from bootlease.audit.tokens import check_tokens
 from bootlease.errors import MalformedError
 from bootlease.ledger import DecisionRecord, encode_leaf
 from bootlease.lineage import HighWaterMark, head_after
-from bootlease.model import Finding
+from bootlease.model import Finding, sha256
 from bootlease.token import KeySet
 
 _DIGEST: Final = 32
@@ -92,7 +91,7 @@ def _row_findings(
         yield _column("digest of the evidence")
     evidence = replayed.evidence
     # Evidence that does not verify is told by the replay.
-    if evidence is not None and b"".join(evidence.log_digests.values()) != row.logs:
+    if evidence is not None and b"".join(evidence.named_logs()) != row.logs:
         yield _column("logs")
 
 
@@ -119,14 +118,14 @@ def _link(
         after = None
         if claims and result.accepted:
             logs = dict(replayed.evidence.log_digests)
-            after = _sha256(prior_after(result, head_after(claims), logs).encode())
+            after = sha256(prior_after(result, head_after(claims), logs).encode())
     return Link(
         number=row.number,
         place=(row.shard, row.position),
         node=record.node,
         digest=record.digest,
         previous=record.previous,
-        prior=None if record.prior is None else _sha256(record.prior),
+        prior=None if record.prior is None else sha256(record.prior),
         after=after,
         high_water=record.high_water,
         counters=counters,
@@ -206,16 +205,12 @@ class Chains:
                 yield Difference(where, _finding("stored.node.differs", "Its high-water mark."))
             known = last is None or last.after != UNKNOWN_STATE
             state = None if last is None else last.after
-            if row.prior is not None and known and _sha256(row.prior) != state:
+            if row.prior is not None and known and sha256(row.prior) != state:
                 yield Difference(where, _finding("stored.node.differs", "Its lineage's state."))
         for node in left if demanded else ():
             yield Difference(
                 f"node {node.hex()}", _finding("stored.node.missing", "Its row is gone.")
             )
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def _column(name: str) -> Finding:

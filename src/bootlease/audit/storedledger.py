@@ -131,7 +131,7 @@ def check_checkpoint(
         if verified.checkpoint != expected:
             yield Finding("stored.column.differs", "The checkpoint says another size or root.")
         for signature in verified.note.signatures:
-            if not key.signed(signature):
+            if not key.matches(signature):
                 yield from _check_line(verified.note.body, signature.line(), witnesses)
     if not ed25519_check(key.public)(row.signature, to_be_signed(row.protected, row.root)):
         yield Finding("stored.receipt.invalid", "The signature of the receipts does not verify.")
@@ -144,7 +144,7 @@ def check_checkpoint(
 def _check_line(body: bytes, line: bytes, witnesses: Sequence[NoteKey]) -> Iterator[Finding]:
     try:
         (signature,) = parse_signature_lines(line)
-        key = next((each for each in witnesses if each.signed(signature)), None)
+        key = next((each for each in witnesses if each.matches(signature)), None)
         if key is not None:
             verify_cosignature(body, signature, key)
     except MalformedError as exc:

@@ -6,7 +6,6 @@ digest of the whole file, so that a changed comment is found as well.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -23,13 +22,14 @@ from bootlease.audit.rows import (
     ReferenceRow,
     RootRow,
 )
-from bootlease.endorsement import Enrolment, parse_certificate
+from bootlease.endorsement import Enrolment, parse_certificates
 from bootlease.errors import MalformedError
 from bootlease.evidence.enrolment import MAX_ENROLMENT
 from bootlease.ledger import GovernanceDetail, GovernanceRecord
-from bootlease.model import Effect, Finding
+from bootlease.ledger.governance import ENROLLED
+from bootlease.model import Effect, Finding, sha256
 from bootlease.policy import parse_policy
-from bootlease.reference import parse_reference
+from bootlease.reference import parse_any_reference
 
 _COMPRESSION: Final = 6
 
@@ -53,7 +53,7 @@ def check_policies(rows: Iterable[PolicyRow], about: About) -> Checked:
             "epoch": row.epoch,
             "id": row.id,
             "digest": row.digest,
-            "document": _sha256(row.document),
+            "document": sha256(row.document),
         }
         findings += _recorded(about, row.digest, "policy.activated", row.activated_at, wanted)
         checked.say(f"policy epoch {row.epoch}", findings)
@@ -67,7 +67,7 @@ def check_references(rows: Iterable[ReferenceRow], about: About) -> Checked:
         checked.rows += 1
         findings = []
         try:
-            reference = parse_reference(row.document)
+            reference = parse_any_reference(row.document)
             said = reference.digest, reference.name, number
             if said != (row.digest, row.name, row.number):
                 findings.append(_altered("reference"))
@@ -76,7 +76,7 @@ def check_references(rows: Iterable[ReferenceRow], about: About) -> Checked:
         wanted: dict[str, GovernanceDetail] = {
             "name": row.name,
             "digest": row.digest,
-            "document": _sha256(row.document),
+            "document": sha256(row.document),
         }
         findings += _recorded(about, row.digest, "reference.registered", row.registered_at, wanted)
         checked.say(f"reference {row.number}", findings)
@@ -90,10 +90,10 @@ def check_roots(rows: Iterable[RootRow], about: About) -> Checked:
         checked.rows += 1
         findings = []
         try:
-            parse_certificate(row.certificate)
+            parse_certificates(row.certificate)
         except MalformedError as exc:
             findings.append(Finding("stored.root.malformed", f"{exc}."))
-        if (_sha256(row.certificate), number) != (row.digest, row.number):
+        if (sha256(row.certificate), number) != (row.digest, row.number):
             findings.append(_altered("root"))
         findings += _recorded(about, row.digest, "root.added", row.added_at, {"digest": row.digest})
         checked.say(f"root {row.number}", findings)
@@ -148,7 +148,7 @@ def _enrolment_findings(
     row: EnrolmentRow, about: About, certificates: Mapping[bytes, bytes]
 ) -> tuple[list[Finding], bytes]:
     """Return what is wrong with a row, and whose it is."""
-    if _sha256(row.document) != row.digest:
+    if sha256(row.document) != row.digest:
         return [_altered("enrolment")], b""
     try:
         enrolment = Enrolment.parse(row.document)
@@ -161,9 +161,9 @@ def _enrolment_findings(
     wanted: dict[str, GovernanceDetail] = {
         "node": enrolment.node,
         "enrolment": row.digest,
-        "chain": _sha256(row.ek_chain),
+        "chain": sha256(row.ek_chain),
     }
-    findings += _recorded(about, row.digest, "node.enrolled", enrolment.enrolled_at, wanted)
+    findings += _recorded(about, row.digest, ENROLLED, enrolment.enrolled_at, wanted)
     return findings, enrolment.node
 
 
@@ -184,7 +184,7 @@ def _blob_findings(row: BlobRow) -> Iterator[Finding]:
     except zlib.error:
         yield _altered("log")
         return
-    if _sha256(log) != row.digest or len(log) != row.size or not inflate.eof or inflate.unused_data:
+    if sha256(log) != row.digest or len(log) != row.size or not inflate.eof or inflate.unused_data:
         yield _altered("log")
     elif zlib.compress(log, _COMPRESSION) != row.data:
         # Spare bits of the compressed form carry nothing, but somebody may have changed them.
@@ -216,7 +216,3 @@ def _altered(what: str) -> Finding:
     return Finding(
         f"stored.{what}.altered", f"The {what} is not the one that was stored under its digest."
     )
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()

@@ -109,9 +109,9 @@ def _verify_tree(shard: ProvenShard, key: NoteKey, witnesses: Sequence[NoteKey])
     note = checkpoint.note
     cosigned = []
     for signature in note.signatures:
-        if key.signed(signature):
+        if key.matches(signature):
             continue
-        witness = next((each for each in witnesses if each.signed(signature)), None)
+        witness = next((each for each in witnesses if each.matches(signature)), None)
         if witness is None:
             raise VerificationError(
                 Finding(
@@ -140,7 +140,8 @@ def _demand_witnesses(
 
 def _demand_range(proof: ProofFile) -> Iterator[Finding]:
     places = [each.place for each in proof.decisions]
-    places += [each.place for each in proof.enrolments if each.place is not None]
+    if proof.enrolment.place is not None:
+        places.append(proof.enrolment.place)
     used = {place.shard for place in places}
     if min(used) != 0 or max(used) != len(proof.shards) - 1:
         yield Finding("proof.shard.surplus", "The proof has shards that nothing in it lies in.")

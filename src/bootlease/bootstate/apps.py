@@ -21,16 +21,13 @@ from bootlease.bootstate.digests import (
     known_digests,
 )
 from bootlease.bootstate.findings import keep, malformed_body
+from bootlease.bootstate.pcrs import BOOT_CONFIGURATION_PCR, BOOT_MANAGER_PCR, OPTION_ROM_PCR
 from bootlease.bootstate.values import BootApplications, LoadedImage, OptionROMs
 from bootlease.bootstate.view import AttestedLog
 from bootlease.errors import MalformedError
 from bootlease.eventlog import Event, EventType
 from bootlease.eventlog.bodies import parse_image_load_event
 from bootlease.model import Finding
-
-OPTION_ROM_PCR: Final = 2
-BOOT_MANAGER_PCR: Final = 4
-BOOT_CONFIGURATION_PCR: Final = 5
 
 IMAGE_TYPES: Final = frozenset(
     {

@@ -17,9 +17,6 @@ from __future__ import annotations
 
 from typing import Final
 
-REGISTER_NAMES: Final = {0: "MRTD", 1: "RTMR[0]", 2: "RTMR[1]", 3: "RTMR[2]", 4: "RTMR[3]"}
-"""Names by the index that a log uses."""
-
 PCRS_OF_REGISTER: Final = {
     0: (0,),
     1: (1, 7),

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from bootlease.bootstate.pcrs import BOOT_MANAGER_PCR, CONFIGURATION_PCR, FIRMWARE_PCR
 from bootlease.bootstate.values import Firmware, FirmwareComponent, Tri
 from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Event, EventType, describe
 from bootlease.eventlog.bodies import text_of
-
-FIRMWARE_PCR: Final = 0
-CONFIGURATION_PCR: Final = 1
-BOOT_MANAGER_PCR: Final = 4
+from bootlease.eventlog.replay import pcr0_locality
 
 _MAX_VERSION: Final = 256
 _VERSION: Final = int(EventType.EV_S_CRTM_VERSION)
 _HCRTM: Final = int(EventType.EV_EFI_HCRTM_EVENT)
-_HCRTM_LOCALITY: Final = 4
 _OMITS: Final = int(EventType.EV_OMIT_BOOT_DEVICE_EVENTS)
 _NO_COMPONENTS: Final = frozenset(
     {
@@ -54,7 +51,7 @@ def firmware(view: AttestedLog) -> Firmware:
     first_is_hcrtm = bool(crtm) and crtm[0].type == _HCRTM
     return Firmware(
         version=version,
-        startup_locality=_start(view, first_is_hcrtm=first_is_hcrtm) if known else None,
+        startup_locality=pcr0_locality(view.replayed.log) if known else None,
         hcrtm=_tri(known=known, value=first_is_hcrtm),
         components=components,
         omits_boot_attempts=_tri(
@@ -62,10 +59,6 @@ def firmware(view: AttestedLog) -> Firmware:
             value=any(event.type == _OMITS for event in view.events(BOOT_MANAGER_PCR)),
         ),
     )
-
-
-def _start(view: AttestedLog, *, first_is_hcrtm: bool) -> int:
-    return _HCRTM_LOCALITY if first_is_hcrtm else view.replayed.log.startup_locality
 
 
 def _tri(*, known: bool, value: bool) -> Tri:

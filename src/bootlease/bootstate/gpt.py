@@ -17,14 +17,13 @@ import uuid
 from typing import Final
 
 from bootlease.bootstate.findings import data_mismatch, keep, malformed_body
+from bootlease.bootstate.pcrs import BOOT_CONFIGURATION_PCR
 from bootlease.bootstate.values import Partition, Partitions, PartitionTable
 from bootlease.bootstate.view import AttestedLog
 from bootlease.errors import MalformedError
 from bootlease.eventlog import EventType
 from bootlease.eventlog.bodies import utf16_text
 from bootlease.model import Finding
-
-BOOT_CONFIGURATION_PCR: Final = 5
 
 _SIGNATURE: Final = b"EFI PART"
 _HEADER: Final = struct.Struct("<8sIIIIQQQQ16sQIII")

@@ -18,6 +18,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bootlease.bootstate.pcrs import GRUB_FILE_PCR, GRUB_STRING_PCR
 from bootlease.eventlog.bodies import split_grub_string, text_of
 from bootlease.eventlog.eventtypes import EventType
 from bootlease.eventlog.hashes import hash_constructor
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from bootlease.bootstate.view import AttestedLog
     from bootlease.model import HashAlg
 
-GRUB_STRING_PCR: Final = 8
-GRUB_FILE_PCR: Final = 9
 
 MAX_FINDINGS: Final = 16
 """Altered strings that are named; one is enough to refuse a log."""

@@ -10,15 +10,14 @@ covers. The kernel's own measurement is over everything it unpacks, in one piece
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from bootlease.bootstate.pcrs import KERNEL_INITRD_PCR
 from bootlease.bootstate.stub import ExtraKind, unified_kernel
 from bootlease.bootstate.tagged import Tag, read_tag
 
 if TYPE_CHECKING:
     from bootlease.bootstate.view import AttestedLog
-
-KERNEL_INITRD_PCR: Final = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ MAX_LINES: Final = 32
 """Command lines of one boot that are read; real boots have up to four."""
 
 _IMAGE: Final = b"BOOT_IMAGE="
+_PATH: Final = (b"/", b"(")
+"""What GRUB's name of an image begins with."""
+
 _FIRST_PRINTABLE: Final = 0x20
 _SEPARATORS: Final = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"WBCL")
 
@@ -207,9 +210,11 @@ def _read_grub_string(bank: HashAlg, digest: bytes, body: bytes) -> _Read:
         name, _, rest = text.partition(b" ")
         if name in _KERNEL_COMMANDS:
             source, text = LineSource.GRUB_COMMAND, rest
-        elif not text.startswith((b"/", b"(")):
+        elif not text.startswith(_PATH):
             return _NO_LINE
-    return (source, _IMAGE + text) if len(text) < MAX_COMMAND_LINE - len(_IMAGE) else None
+    # Multiboot's lines have no image: there, and in a command called a line, each word counts.
+    line = _IMAGE + text if text.startswith(_PATH) else text
+    return (source, line) if len(line) < MAX_COMMAND_LINE else None
 
 
 _Read = tuple[LineSource, bytes] | tuple[()] | None

@@ -17,6 +17,7 @@ from typing import Final
 
 from bootlease.bootstate.devicepath import read_device_path
 from bootlease.bootstate.findings import data_mismatch, keep, malformed_body
+from bootlease.bootstate.pcrs import BOOT_CONFIGURATION_PCR, CONFIGURATION_PCR
 from bootlease.bootstate.values import BootOption, BootOptions
 from bootlease.bootstate.variables import GLOBAL_VARIABLE
 from bootlease.bootstate.view import AttestedLog
@@ -25,8 +26,6 @@ from bootlease.eventlog import Coverage, Event, EventType
 from bootlease.eventlog.bodies import UEFIVariableData, parse_variable_data, utf16_text
 from bootlease.model import Finding
 
-CONFIGURATION_PCR: Final = 1
-BOOT_CONFIGURATION_PCR: Final = 5
 """Where firmware of TCG EFI platform specification 1.2 measures boot options."""
 
 _TYPES: Final = frozenset(

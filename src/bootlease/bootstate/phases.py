@@ -7,8 +7,8 @@ UTF-8, without a NUL.
 The firmware's log holds none of it, so the replay of PCR 11 and the quoted value differ by the
 phases that were reached. They are found by trying: a phase is never *claimed* by the node.
 
-Not handled: phases of an administrator's own units, unless the caller names them, and
-measurements that user space makes into other PCRs.
+Not handled: phases of an administrator's own units, and measurements that user space makes into
+other PCRs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,12 @@ if TYPE_CHECKING:
     from bootlease.eventlog.hashes import NewHash
     from bootlease.model import HashAlg
 
-PHASE_PCR: Final = 11
 
 PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
-"""The phases of systemd in the order of a boot."""
-
-MAX_PHASES: Final = 10
-"""Phases that may be searched; the search costs up to 2^n hashes."""
+"""The phases of systemd in the order of a boot; the search through n costs up to 2^n hashes."""
 
 
-def find_phases(
-    logged: bytes, quoted: bytes, bank: HashAlg, phases: Sequence[str] = PHASES
-) -> tuple[str, ...] | None:
+def find_phases(logged: bytes, quoted: bytes, bank: HashAlg) -> tuple[str, ...] | None:
     """Return the phases whose extends lead from the log's PCR 11 to the quoted one.
 
     Phases keep their order and any of them may be missing: a machine without an initrd reaches
@@ -45,24 +39,18 @@ def find_phases(
         logged: PCR 11 as the log's replay gives it; zeros where the log extends nothing there.
         quoted: PCR 11 as the TPM signed it.
         bank: Bank of both.
-        phases: Names to try, in the order in which they are extended.
 
     Returns:
         The phases, empty if the values are equal; ``None`` if no path of them leads there.
-
-    Raises:
-        ValueError: More than ``MAX_PHASES`` names.
     """
-    if len(phases) > MAX_PHASES:
-        raise ValueError(f"a search through {len(phases)} boot phases")
     if logged == quoted:
         return ()
     new_hash = hash_constructor(bank)
     if new_hash is None:
         return None
-    digests = [new_hash(phase.encode()).digest() for phase in phases]
+    digests = [new_hash(phase.encode()).digest() for phase in PHASES]
     path = _search(new_hash, logged, quoted, digests)
-    return None if path is None else tuple(phases[index] for index in path)
+    return None if path is None else tuple(PHASES[index] for index in path)
 
 
 def _search(

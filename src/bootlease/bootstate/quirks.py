@@ -15,6 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootlease.bootstate.digests import is_separator, known_digests
+from bootlease.bootstate.pcrs import (
+    BOOT_CONFIGURATION_PCR,
+    CONFIGURATION_PCR,
+    FIRMWARE_PCR,
+    SECURE_BOOT_PCR,
+)
 from bootlease.bootstate.values import AuthorityKind, Quirk
 from bootlease.bootstate.variables import MeasuredVariable, read_variable
 from bootlease.bootstate.view import AttestedLog
@@ -29,7 +35,6 @@ _BOOT_TYPES: Final = frozenset(
     {int(EventType.EV_EFI_VARIABLE_BOOT), int(EventType.EV_EFI_VARIABLE_BOOT2)}
 )
 _SIGNATURES: Final = frozenset({AuthorityKind.CERTIFICATE, AuthorityKind.HASH})
-_FIRMWARE, _CONFIGURATION, _BOOT_CONFIGURATION, _SECURE_BOOT = 0, 1, 5, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,8 @@ def quirks(view: AttestedLog) -> tuple[Quirk, ...]:
     """Return the oddities that the attested events show, in the order of ``QUIRKS``."""
     seen = _Seen(
         view,
-        tuple(_variables(view, _SECURE_BOOT, _CONFIG)),
-        tuple(_variables(view, _SECURE_BOOT, _AUTHORITY)),
+        tuple(_variables(view, SECURE_BOOT_PCR, _CONFIG)),
+        tuple(_variables(view, SECURE_BOOT_PCR, _AUTHORITY)),
     )
     found: list[Quirk] = []
     for identifier, sentence, find in QUIRKS:
@@ -101,7 +106,7 @@ def _repeated_authorities(seen: _Seen) -> Iterator[Event]:
 
 def _unknown_actions(seen: _Seen) -> Iterator[Event]:
     actions = known_digests(seen.view.bank).actions
-    for event in seen.view.events(_SECURE_BOOT):
+    for event in seen.view.events(SECURE_BOOT_PCR):
         if (
             event.type == _ACTION
             and seen.view.digest(event) not in actions
@@ -111,7 +116,7 @@ def _unknown_actions(seen: _Seen) -> Iterator[Event]:
 
 
 def _unnamed_databases(seen: _Seen) -> Iterator[Event]:
-    for event in seen.view.events(_SECURE_BOOT):
+    for event in seen.view.events(SECURE_BOOT_PCR):
         if event.type == _CONFIG:
             verified = seen.view.verified(event)
             if verified is not None and verified.coverage is Coverage.VARIABLE_VALUE:
@@ -121,7 +126,7 @@ def _unnamed_databases(seen: _Seen) -> Iterator[Event]:
 def _modes_in_pcr1(seen: _Seen) -> Iterator[Event]:
     if seen.view.is_ccel:
         return
-    for event, variable in _variables(seen.view, _CONFIGURATION, _CONFIG):
+    for event, variable in _variables(seen.view, CONFIGURATION_PCR, _CONFIG):
         if variable.role in ("AuditMode", "DeployedMode", "SetupMode"):
             yield event
 
@@ -129,7 +134,7 @@ def _modes_in_pcr1(seen: _Seen) -> Iterator[Event]:
 def _boot_options_in_pcr5(seen: _Seen) -> Iterator[Event]:
     if seen.view.is_ccel:
         return
-    for event in seen.view.events(_BOOT_CONFIGURATION):
+    for event in seen.view.events(BOOT_CONFIGURATION_PCR):
         if event.type in _BOOT_TYPES:
             try:
                 parse_variable_data(event.unverified_data)
@@ -140,7 +145,7 @@ def _boot_options_in_pcr5(seen: _Seen) -> Iterator[Event]:
 
 def _zero_crtm_contents(seen: _Seen) -> Iterator[Event]:
     known = known_digests(seen.view.bank)
-    for event in seen.view.events(_FIRMWARE):
+    for event in seen.view.events(FIRMWARE_PCR):
         if seen.view.digest(event) in known.separators and not is_separator(
             event, seen.view.column, known
         ):

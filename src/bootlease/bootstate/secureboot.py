@@ -26,6 +26,7 @@ from bootlease.bootstate.digests import (
     known_digests,
 )
 from bootlease.bootstate.findings import data_mismatch, keep, malformed_body
+from bootlease.bootstate.pcrs import CONFIGURATION_PCR, SECURE_BOOT_PCR
 from bootlease.bootstate.values import (
     Authority,
     AuthorityKind,
@@ -44,9 +45,6 @@ from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Coverage, Event, EventType
 from bootlease.eventlog.bodies import text_of
 from bootlease.model import Effect, Finding, HashAlg
-
-SECURE_BOOT_PCR: Final = 7
-CONFIGURATION_PCR: Final = 1
 
 _SEPARATOR: Final = int(EventType.EV_SEPARATOR)
 _CONFIG: Final = int(EventType.EV_EFI_VARIABLE_DRIVER_CONFIG)

@@ -19,11 +19,10 @@ from bootlease.bootstate.digests import (
     is_separator,
     known_digests,
 )
+from bootlease.bootstate.pcrs import BOOT_CONFIGURATION_PCR
 from bootlease.bootstate.values import ExitBootServices, Separator, SeparatorState, Tri
 from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Event, EventType
-
-BOOT_CONFIGURATION_PCR: Final = 5
 
 _SEPARATOR: Final = int(EventType.EV_SEPARATOR)
 _FIRMWARE_PCRS: Final = range(8)

@@ -16,14 +16,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from bootlease.bootstate.pcrs import SECURE_BOOT_PCR, SHIM_PCR
 from bootlease.bootstate.values import SBATLevel, ShimState, ShimVariable, Tri
 from bootlease.bootstate.variables import SBAT_NAMES, SHIM_LOCK, read_variable
 from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Event, EventType
 from bootlease.model import Effect, Finding, HashAlg
-
-SECURE_BOOT_PCR: Final = 7
-SHIM_PCR: Final = 14
 
 _AUTHORITY: Final = int(EventType.EV_EFI_VARIABLE_AUTHORITY)
 _IPL: Final = int(EventType.EV_IPL)

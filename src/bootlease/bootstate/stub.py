@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from bootlease.bootstate.pcrs import KERNEL_BOOT_PCR, KERNEL_CONFIG_PCR, SYSEXT_PCR
 from bootlease.bootstate.tagged import Tag, read_tag
 from bootlease.bootstate.values import Tri
 from bootlease.eventlog.bodies import text_of
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from bootlease.eventlog import Event
     from bootlease.model import HashAlg
 
-KERNEL_BOOT_PCR: Final = 11
-KERNEL_CONFIG_PCR: Final = 12
-SYSEXT_PCR: Final = 13
 
 SECTIONS: Final = (
     ".linux",

@@ -15,7 +15,7 @@ import enum
 import uuid
 from dataclasses import dataclass
 
-from bootlease.bootstate.keyvalues import (
+from bootlease.bootstate.keyfacts import (
     Authority,
     AuthorityKind,
     KnownTestKey,

@@ -25,6 +25,8 @@ _COMMANDS: Final = {
     "appraise": "appraise",
     "demo": "demo",
     "eventlog": "eventlog",
+    "explain": "explain",
+    "ima": "ima",
     "ledger": "ledger",
     "node": "node",
     "policy": "policy",
@@ -97,7 +99,7 @@ def run(arguments: list[str]) -> int:
             return ExitCode.READER_GONE
         return _complain(ExitCode.UNREACHABLE, str(exc))
     except OSError as exc:
-        name = f"{exc.filename}: " if exc.filename else ""
+        name = f"{os.fsdecode(exc.filename)}: " if exc.filename else ""
         return _complain(ExitCode.USAGE, f"{name}{exc.strerror or exc}")
     return result if isinstance(result, int) else ExitCode.ACCEPTED
 

@@ -27,6 +27,9 @@ R = TypeVar("R")
 
 CREDENTIAL_VARIABLE: Final = "BOOTLEASE_ADMIN_CREDENTIAL"
 _MAX_CREDENTIAL: Final = 1024
+_MAX_REFERENCE: Final = 256 * 1024 * 1024
+"""Far beyond what a verifier takes, which is for it to say."""
+
 _DIGEST_SHOWN: Final = 8
 _JSON: Final = "application/json"
 _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -79,16 +82,21 @@ def with_admin(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def admin_client(
-    url: str, credential_file: Path | None, *, ca: Path | None, unsafe_plain_http: bool
+    url: str,
+    credential_file: Path | None,
+    *,
+    ca: Path | None,
+    unsafe_plain_http: bool,
+    option: str = "--verifier",
 ) -> AdminClient:
-    """Return the client that options lead to.
+    """Return the client that options lead to; ``option`` is the one with the URL.
 
     Raises:
         click.UsageError: An option is not what it should be, or there is no credential.
     """
     from bootlease.cli.admin_client import AdminClient, tls_context, verifier_url  # noqa: PLC0415 - heavy
 
-    sound = verifier_url(url, unsafe_plain_http=unsafe_plain_http)
+    sound = verifier_url(url, unsafe_plain_http=unsafe_plain_http, option=option)
     return AdminClient(sound, _credential(credential_file), tls_context(sound, ca))
 
 
@@ -126,9 +134,8 @@ def register(admin: AdminClient, file: Path, *, as_json: bool) -> None:
     """
     known = admin.get("/v1/admin/references", "references")["references"]
     with naming(str(file)):
-        reference = admin.post(
-            "/v1/admin/references", read_file(file), _JSON, "name", "version", "digest"
-        )
+        document = read_file(file, at_most=_MAX_REFERENCE)
+        reference = admin.post("/v1/admin/references", document, _JSON, "name", "version", "digest")
     _tell_neighbours(reference, known)
     if as_json:
         _print(reference)
@@ -189,7 +196,9 @@ def _lease_of(shown: dict[str, Any]) -> str:
 @with_admin
 def node(admin: AdminClient, node_id: str, *, as_json: bool) -> None:
     """Print one node and its latest decisions."""
-    shown = admin.get(f"/v1/admin/nodes/{_hex_id(node_id)}", "node", "lineage", "decisions")
+    shown = admin.get(
+        f"/v1/admin/nodes/{_hex_id(node_id)}", "node", "lineage", "decisions", "notes"
+    )
     if as_json:
         _print(shown)
         return
@@ -200,6 +209,8 @@ def node(admin: AdminClient, node_id: str, *, as_json: bool) -> None:
         click.echo("  no manufacturer vouches for its TPM")
     else:
         click.echo(f"  TPM {make['manufacturer']} {make['model']} {make['version']}")
+    for note in shown["notes"]:
+        click.echo(f"  note: {note['message']} [{note['id']}]")
     for each in shown["decisions"]:
         verdict = "granted" if each["granted"] else "refused"
         click.echo(f"  {utc(each['time'])}  {verdict}  decision {each['decision']}")
@@ -223,15 +234,6 @@ def decision(admin: AdminClient, digest: str, *, as_json: bool) -> None:
     )
     for finding in record["findings"]:
         click.echo(f"  {finding['effect']}: {finding['message']} [{finding['id']}]")
-
-
-@click.command(name="add-root")
-@click.argument("file", type=_existing)
-@with_admin
-def add_root(admin: AdminClient, file: Path) -> None:
-    """Trust the CA certificates in FILE (PEM or DER) to vouch for TPMs."""
-    with naming(str(file)):
-        _print(admin.post("/v1/admin/roots", read_file(file), "application/x-pem-file"))
 
 
 @click.command(name="join-token")

@@ -112,17 +112,18 @@ class AdminClient:
         return TransportError(f"the verifier answered {status}: {problem.text}")
 
 
-def verifier_url(text: str, *, unsafe_plain_http: bool) -> str:
+def verifier_url(text: str, *, unsafe_plain_http: bool, option: str) -> str:
     """Return ``text`` as a URL that paths can be added to.
 
     Args:
         text: As the operator has it.
         unsafe_plain_http: Send the credential over a network in the clear.
+        option: The option that it was given by.
 
     Raises:
         click.BadParameter: It is none, or would carry the credential in the clear.
     """
-    hint = "'--verifier'"
+    hint = f"'{option}'"
     try:
         parts = urlsplit(text)
         sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0

@@ -12,16 +12,16 @@ from bootlease.errors import MalformedError
 MAX_FILE: Final = 16 * 1024 * 1024
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, *, at_most: int = MAX_FILE) -> bytes:
     """Return a file's bytes.
 
     Raises:
         MalformedError: It is too long.
     """
     with path.open("rb") as file:
-        data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise MalformedError(f"{path} is longer than {MAX_FILE} bytes")
+        data = file.read(at_most + 1)
+    if len(data) > at_most:
+        raise MalformedError(f"{path} is longer than {at_most} bytes")
     return data
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bootlease.cli.files import naming, read_file
-from bootlease.endorsement import TrustedRoots, parse_certificates
+from bootlease.cli.trust_files import pem_bundle, read_trust
+from bootlease.endorsement import TrustedRoots
 from bootlease.policy import parse_policy
-from bootlease.reference import parse_reference
+from bootlease.reference import MAX_ANY_FILE, IMAReferenceSet, ReferenceSet, parse_any_reference
 from bootlease.store import SQLStore
 from bootlease.verifier.datadir import check_issuer
 from bootlease.verifier.loopback import is_loopback
@@ -33,7 +34,7 @@ def make_verifier(
         data: The folder to make.
         issuer: The verifier's URL.
         policy: First policy, a TOML file.
-        roots: CA certificates that vouch for TPMs.
+        roots: CA certificates that vouch for TPMs, and their revocation lists.
         references: Reference files to register.
         credential_file: New file for the admin credential, or None.
 
@@ -59,27 +60,32 @@ def _founding(
 ) -> tuple[Founding, list[str]]:
     """Read what a verifier starts with; an error names file and option. Return notes on it too."""
     check_issuer(issuer)
+    trust = read_trust(roots, option="--ek-root ")
+    members = (*trust.certificates, *trust.lists)
+    with naming("--ek-root"):
+        TrustedRoots.of(members)
     founding = Founding(
         issuer=issuer,
         policy=read_file(policy),
-        roots=tuple(map(read_file, roots)),
-        references=tuple(map(read_file, references)),
+        roots=(pem_bundle(members),),
+        references=tuple(read_file(path, at_most=MAX_ANY_FILE) for path in references),
     )
     with naming(f"--policy {policy}"):
-        accepted = parse_policy(founding.policy).accept
-    for path, data in zip(roots, founding.roots, strict=True):
-        with naming(f"--ek-root {path}"):
-            TrustedRoots.of(parse_certificates(data))
-    known = set()
+        parsed = parse_policy(founding.policy)
+    notes = list(trust.notes())
+    sets = []
     for path, data in zip(references, founding.references, strict=True):
         with naming(f"--reference {path} is not a reference set"):
-            known.add(parse_reference(data).name)
-    notes = [
-        f"note: policy accepts reference {name!r}, which is not registered yet: no node gets a"
-        f" lease{' by it' if known & set(accepted) else ''} until `bootlease reference register`"
-        for name in accepted
-        if name not in known
-    ]
+            sets.append(parse_any_reference(data))
+    for kind, accepted in ((ReferenceSet, parsed.accept), (IMAReferenceSet, parsed.ima.accept)):
+        known = {each.name for each in sets if isinstance(each, kind)}
+        notes += [
+            f"note: policy accepts reference {name!r}, which is not registered yet: no node gets"
+            f" a lease{' by it' if known & set(accepted) else ''} until"
+            " `bootlease reference register`"
+            for name in accepted
+            if name not in known
+        ]
     parts = urlsplit(issuer)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         notes.append(

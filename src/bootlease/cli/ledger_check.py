@@ -1,4 +1,4 @@
-"""Checking a whole database in parallel processes: what is cut into tasks, and who performs them.
+"""Checking a whole database in parallel processes: who performs which task.
 
 Tasks are ranges of rows. Each is checked by one process that knows nothing of the others; what they
 find is put together in the order of the tasks, so that neither their number nor their speed shows.
@@ -44,6 +44,7 @@ from bootlease.audit.storedregistry import (
     check_roots,
 )
 from bootlease.cli.exits import ExitCode
+from bootlease.cli.ledger_tasks import Kind, Task, plan
 from bootlease.ledger import NoteKey
 from bootlease.ledger.tiles import TILE_WIDTH
 from bootlease.model import Finding
@@ -52,14 +53,9 @@ from bootlease.store.auditreader import AuditReader, audit_reader, open_reader
 from bootlease.token import KeySet
 from bootlease.verifier.code import code_identity
 
-_DECISIONS_AT_ONCE: Final = 250
-_CHECKPOINTS_AT_ONCE: Final = 1000
 _LEAVES_AT_ONCE: Final = 4096
-_SLICES: Final = 32
-"""Parts that rows named by a digest are cut into."""
 _AHEAD: Final = 4
 """Tasks that wait for each process; results are put together as they come, and none pile up."""
-_END: Final = b"\xff" * 33
 _NO_IMPORT: Final = Finding(
     "stored.database.imported", "A verifier's own database is marked as made of an export."
 )
@@ -83,25 +79,6 @@ class Ground:
     witnesses: tuple[NoteKey, ...] = ()
     tokens: bytes | None = None
     live: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Some rows to check.
-
-    Attributes:
-        kind: Name of the method of ``Worker`` that does it.
-        weight: Its share of the work.
-        first: Where the rows begin.
-        last: Where they end, included.
-        shard: Of which tree.
-    """
-
-    kind: str
-    weight: int
-    first: int = 0
-    last: int = 0
-    shard: int = 0
 
 
 @dataclass(slots=True)
@@ -143,7 +120,7 @@ class Worker:
     def perform(self, task: Task) -> Checked:
         """Check the rows of a task."""
         try:
-            checked: Checked = getattr(self, task.kind)(task)
+            checked = _CHECKS[task.kind](self, task)
         except sqlite3.Error as exc:
             # A file whose pages were altered cannot be read everywhere; the rest still is checked.
             checked = Checked()
@@ -203,14 +180,14 @@ class Worker:
 
     def enrolments(self, task: Task) -> Checked:
         """Check enrolment records."""
-        rows = list(auditrows.enrolment_rows(self._db, *_slice(task)))
+        rows = list(auditrows.enrolment_rows(self._db, *task.digests))
         about = {row.digest: ledgerreads.governance_about(self._db, row.digest) for row in rows}
         roots = {row.digest: row.certificate for row in auditrows.root_rows(self._db)}
         return check_enrolments(rows, about, roots)
 
     def logs(self, task: Task) -> Checked:
         """Check logs."""
-        return check_blobs(auditrows.blob_rows(self._db, *_slice(task)))
+        return check_blobs(auditrows.blob_rows(self._db, *task.digests))
 
     def integrity(self, task: Task) -> Checked:
         """Let the engine compare its own structures: pages, order of keys, indexes with tables."""
@@ -270,10 +247,16 @@ class Worker:
         return checked
 
 
-def _slice(task: Task) -> tuple[bytes, bytes]:
-    width = 256 // _SLICES
-    last = _END if task.first == _SLICES - 1 else bytes([(task.first + 1) * width])
-    return bytes([task.first * width]) if task.first else b"", last
+_CHECKS: Final[dict[Kind, Callable[[Worker, Task], Checked]]] = {
+    Kind.INTEGRITY: Worker.integrity,
+    Kind.TREE: Worker.tree,
+    Kind.DECISIONS: Worker.decisions,
+    Kind.GOVERNANCE: Worker.governance,
+    Kind.CHECKPOINTS: Worker.checkpoints,
+    Kind.ENROLMENTS: Worker.enrolments,
+    Kind.LOGS: Worker.logs,
+    Kind.REGISTRY: Worker.registry,
+}
 
 
 def _together(parts: Iterable[Checked]) -> Checked:
@@ -282,24 +265,6 @@ def _together(parts: Iterable[Checked]) -> Checked:
         whole.rows += part.rows
         whole.differences += part.differences
     return whole
-
-
-def _ranges(kind: str, count: int, step: int, shard: int = 0) -> Iterator[Task]:
-    for first in range(1, count + 1, step):
-        last = min(count, first + step - 1)
-        yield Task(kind, last - first + 1, first, last, shard)
-
-
-def _plan(reader: AuditReader) -> list[Task]:
-    sizes = auditrows.sizes(reader.db)
-    tasks = [Task("integrity", 1 + sum(sizes.values()) // 32)]
-    tasks += [Task("tree", 1 + size // 32, 0, size, shard) for shard, size in sizes.items()]
-    tasks += _ranges("decisions", auditrows.count_decisions(reader.db), _DECISIONS_AT_ONCE)
-    tasks += _ranges("governance", auditrows.count_governance(reader.db), _DECISIONS_AT_ONCE)
-    for shard, size in sizes.items():
-        tasks += _ranges("checkpoints", size, _CHECKPOINTS_AT_ONCE, shard)
-    tasks += [Task(kind, 10, place) for kind in ("enrolments", "logs") for place in range(_SLICES)]
-    return [*tasks, Task("registry", 10)]
 
 
 def check_ledger(ground: Ground, workers: int, progress: Callable[[int, int], None]) -> Outcome:
@@ -314,13 +279,13 @@ def check_ledger(ground: Ground, workers: int, progress: Callable[[int, int], No
         StoreUnavailableError: There is no database, or it cannot be read.
     """
     with audit_reader(ground.path) as reader, reader.snapshot():
-        tasks = _plan(reader)
+        tasks = plan(reader)
         outcome, chains, leaves = Outcome(), Chains(), dict[int, int]()
         enrolled = set[tuple[bytes, bytes]]()
         total, done = sum(task.weight for task in tasks), 0
         for task, checked in zip(tasks, _perform(ground, tasks, workers), strict=True):
             outcome.rows += checked.rows
-            outcome.decisions += checked.rows if task.kind == "decisions" else 0
+            outcome.decisions += checked.rows if task.kind is Kind.DECISIONS else 0
             outcome.granted += checked.granted
             outcome.differences += checked.differences
             outcome.differences += chains.follow(checked.links)

@@ -106,7 +106,7 @@ def proof(
     from bootlease.ledger.prooffile import parse_proof  # noqa: PLC0415 - heavy
 
     if (data is None) == (url is None):
-        raise click.UsageError("give --data or --url")
+        raise click.UsageError("give either --data or --url")
     if data is not None:
         wanted = _wanted(lease, receipt)
         trust = _folder_trust(data) if bundle is None else _bundle_trust(bundle)
@@ -118,7 +118,13 @@ def proof(
             )
         encoded = _from_verifier(
             lease.lower(),
-            admin_client(url or "", credential_file, ca=ca, unsafe_plain_http=unsafe_plain_http),
+            admin_client(
+                url or "",
+                credential_file,
+                ca=ca,
+                unsafe_plain_http=unsafe_plain_http,
+                option="--url",
+            ),
         )
     written = parse_proof(encoded)
     with out.open("xb") as file:
@@ -195,9 +201,9 @@ def _from_folder(
 
 def _wanted(lease: str, receipt: Path | None) -> _Wanted:
     from bootlease.audit import LeaseToken  # noqa: PLC0415 - heavy
+    from bootlease.cli.files import read_file  # noqa: PLC0415 - heavy
     from bootlease.cli.token_input import read_token  # noqa: PLC0415 - heavy
     from bootlease.evidence.challenge import MAX_RECEIPT  # noqa: PLC0415 - heavy
-    from bootlease.node.files import read_bounded  # noqa: PLC0415 - heavy
     from bootlease.token import parse_token  # noqa: PLC0415 - heavy
     from bootlease.token.verify import unwrap  # noqa: PLC0415 - heavy
 
@@ -212,5 +218,5 @@ def _wanted(lease: str, receipt: Path | None) -> _Wanted:
         raise MalformedError(f"LEASE is no id (32 hex digits), and no token: {exc}") from exc
     form = unwrap(raw)
     token = form.encode("ascii") if isinstance(form, str) else form
-    beside = None if receipt is None else read_bounded(receipt, "receipt", at_most=MAX_RECEIPT)
+    beside = None if receipt is None else read_file(receipt, at_most=MAX_RECEIPT)
     return _Wanted(claims.lease_id, claims.decision, LeaseToken(token, beside))

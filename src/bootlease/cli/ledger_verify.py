@@ -28,12 +28,12 @@ def verify(trust: TrustOptions, file: Path, *, as_json: bool) -> None:
     Every decision in it is made again. Prints what the proof proves and what it does not.
     """
     from bootlease.audit import verify_proof  # noqa: PLC0415 - heavy
+    from bootlease.cli.files import read_file  # noqa: PLC0415 - heavy
     from bootlease.ledger.prooffile import MAX_PROOF, parse_proof  # noqa: PLC0415 - heavy
-    from bootlease.node.files import read_bounded  # noqa: PLC0415 - heavy
     from bootlease.verifier.code import code_identity  # noqa: PLC0415 - heavy
 
     trusted = trust.load()
-    data = read_bounded(file, "proof", at_most=MAX_PROOF)
+    data = read_file(file, at_most=MAX_PROOF)
     try:
         report = verify_proof(parse_proof(data), trusted, code=code_identity())
     except MalformedError as exc:

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bootlease.cli.exits import ExitCode
-from bootlease.cli.files import naming
+from bootlease.cli.node_logs import check_log, ima_source, log_source
 from bootlease.cli.node_options import (
     Nonce,
     ak_option,
     bundle_option,
     ek_option,
     file_to_write,
+    ima_option,
     log_option,
     plain_option,
     state_option,
@@ -38,8 +39,6 @@ from bootlease.cli.node_options import (
 from bootlease.cli.node_tpm import open_bare_tpm, open_tpm, say, tpm_choice
 from bootlease.cli.pcr_selection import Selection
 from bootlease.cli.standard_output import OutputError
-from bootlease.errors import MalformedError
-from bootlease.eventlog import parse_event_log
 from bootlease.evidence import TokenEncoding
 from bootlease.node.agent import NodeAgent, Settings
 from bootlease.node.bundle import JoinBundle
@@ -49,10 +48,10 @@ from bootlease.node.collect import collect as collect_evidence
 from bootlease.node.collect import write_folder
 from bootlease.node.confirm import Confirmation
 from bootlease.node.enrol import enrol as enrol_device
-from bootlease.node.files import read_bounded
+from bootlease.node.ima import IMASource
 from bootlease.node.key_kinds import AKAlgorithm
 from bootlease.node.lease import EndReason, HeldLease, LeaseFiles, LeaseKeeper
-from bootlease.node.logs import MAX_EVENT_LOG, EventLogFile, EventLogSource, kernel_log_of
+from bootlease.node.logs import EventLogFile, EventLogSource
 from bootlease.node.run import Reporter, Stopped, run_once, run_until_stopped
 from bootlease.node.state import StateDirectory, read_memory, read_status
 from bootlease.node.status import LeaseState, Status
@@ -69,6 +68,7 @@ class _Run:
     settings: Settings
     choice: TPMChoice
     log: EventLogSource
+    ima: IMASource | None
     files: LeaseFiles
     state: Path
     once: bool
@@ -149,6 +149,7 @@ def enrol(
 @ek_option
 @ak_option
 @log_option
+@ima_option
 @plain_option
 @click.option("--scope", "scopes", multiple=True, required=True, help="Scope name; repeatable.")
 @click.option("--audience", required=True, help="The relying party that the token is for.")
@@ -200,9 +201,9 @@ def run(ctx: click.Context, /, bundle: JoinBundle, **options: Any) -> int:  # no
     except ValueError as exc:
         raise click.UsageError(str(exc), ctx) from exc
     settings = Settings(bundle, (wish,), confirmation)
-    log = _log_source(ctx, options["tcti"], options["log_file"])
+    log = log_source(ctx, options["tcti"], options["log_file"])
     if isinstance(log, EventLogFile):
-        _check_log(log)
+        check_log(log)
     choice = tpm_choice(options["tcti"], options["ek_algorithm"], options["ak_algorithm"])
     files = LeaseFiles(options["token_file"], options["key_file"])
     return _run(
@@ -210,6 +211,7 @@ def run(ctx: click.Context, /, bundle: JoinBundle, **options: Any) -> int:  # no
             settings,
             choice,
             log,
+            ima_source(options["tcti"], options["ima_list"]),
             files,
             options["state"],
             once=options["once"],
@@ -246,6 +248,7 @@ def _run(request: _Run) -> int:
                 clock=clock,
                 jitter=random.random,
                 say=say,
+                ima=request.ima,
             )
             if request.once:
                 return _once(agent, reporter, printed)
@@ -327,6 +330,7 @@ def _status_lines(found: Status, now: int, *, running: bool, holds: bool) -> Ite
 @node.command()
 @tcti_option
 @log_option
+@ima_option
 @click.option("--nonce", type=Nonce(), required=True, help="Qualifying data of the quote.")
 @click.option(
     "--pcrs",
@@ -356,17 +360,19 @@ def collect(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - cl
     """Quote this machine, and write the evidence to files.
 
     They are what `bootlease quote verify` and `bootlease reference learn` read: attest.bin,
-    signature.bin, ak.pub, pcrs.json and eventlog.bin.
+    signature.bin, ak.pub, pcrs.json and eventlog.bin. Where the kernel measures files,
+    `bootlease ima replay` reads ima.bin.
     """
     tcti, folder = options["tcti"], options["output"]
-    log = _log_source(ctx, tcti, options["log_file"]).read()
+    log = log_source(ctx, tcti, options["log_file"]).read()
+    ima = ima_source(tcti, options["ima_list"])
     algorithm = AKAlgorithm(options["ak_algorithm"] or AKAlgorithm.ECC_P256.value)
     with open_bare_tpm(tcti, algorithm) as device:
         known = None if options["state"] is None else read_memory(options["state"]).ak
         if known is not None:
             device.load_ak(known)
         try:
-            files = collect_evidence(device, options["nonce"], options["selection"], log)
+            files = collect_evidence(device, options["nonce"], options["selection"], log, ima)
         finally:
             if known is None and device.ak_handle is not None:
                 device.remove_ak()
@@ -384,22 +390,3 @@ def _check_transport(bundle: JoinBundle, *, allowed: bool) -> None:
             f"the verifier {bundle.issuer} is reached over a network without TLS;"
             " --unsafe-plain-http allows it"
         )
-
-
-def _check_log(log: EventLogFile) -> None:
-    """See that a log named by hand is one; whether it is a good one is the verifier's business."""
-    data = read_bounded(log.path, "event log", at_most=MAX_EVENT_LOG)
-    if not data:
-        raise MalformedError(f"--log {log.path} is empty")
-    with naming(f"--log {log.path} is not a TCG event log"):
-        parse_event_log(data)
-
-
-def _log_source(ctx: click.Context, tcti: str, path: Path | None) -> EventLogSource:
-    if path is not None:
-        return EventLogFile(path)
-    if not tcti.startswith("device"):
-        raise click.UsageError(
-            f"--log FILE is needed: the kernel keeps no event log for the TPM at {tcti}", ctx
-        )
-    return kernel_log_of(tcti)

@@ -136,6 +136,13 @@ log_option = click.option(
     callback=_log_to_read,
     help="Event log to present; by default the kernel's.",
 )
+ima_option = click.option(
+    "--ima-list",
+    "ima_list",
+    type=click.Path(path_type=Path),
+    callback=_log_to_read,
+    help="IMA list to present where the policy looks at it; by default the kernel's.",
+)
 plain_option = click.option(
     "--unsafe-plain-http",
     is_flag=True,

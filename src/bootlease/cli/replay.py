@@ -132,13 +132,12 @@ def _one(digest: bytes, data: Path) -> list[tuple[bytes, Replayed]]:
 def _proof(path: Path) -> list[tuple[bytes, Replayed]]:
     from bootlease.audit import Replayer  # noqa: PLC0415 - heavy
     from bootlease.audit.pieces import ProofPieces  # noqa: PLC0415 - heavy
-    from bootlease.cli.files import naming  # noqa: PLC0415 - heavy
+    from bootlease.cli.files import naming, read_file  # noqa: PLC0415 - heavy
     from bootlease.ledger import DecisionRecord  # noqa: PLC0415 - heavy
     from bootlease.ledger.prooffile import MAX_PROOF, parse_proof  # noqa: PLC0415 - heavy
-    from bootlease.node.files import read_bounded  # noqa: PLC0415 - heavy
     from bootlease.verifier.code import code_identity  # noqa: PLC0415 - heavy
 
-    data = read_bounded(path, "proof", at_most=MAX_PROOF)
+    data = read_file(path, at_most=MAX_PROOF)
     with naming(f"{path} is not a whole proof file"):
         proof = parse_proof(data)
     replayer = Replayer(ProofPieces(proof), code_identity())

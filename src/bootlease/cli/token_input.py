@@ -11,9 +11,9 @@ import click
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from bootlease.cli.files import read_file
 from bootlease.errors import MalformedError, TransportError
 from bootlease.node.bundle import MAX_BUNDLE, parse_bundle
-from bootlease.node.files import read_bounded
 from bootlease.relyingparty import FetchedKeys, FileKeys, KeySource, StaticKeys
 from bootlease.token import PrivateKeySigner, base64url
 from bootlease.token.verified import MAX_TOKEN_BYTES
@@ -113,7 +113,7 @@ def key_source(text: str) -> KeySource:
         return FileKeys(path)
     except MalformedError as exc:
         try:
-            return StaticKeys(parse_bundle(read_bounded(path, "keys", at_most=MAX_BUNDLE)).keys)
+            return StaticKeys(parse_bundle(read_file(path, at_most=MAX_BUNDLE)).keys)
         except MalformedError:
             raise MalformedError(
                 f"no JWK Set, COSE key set, PEM key or join bundle in {path}"
@@ -125,9 +125,9 @@ def read_signer(path: Path) -> PrivateKeySigner:
 
     Raises:
         MalformedError: The file holds no private key of an accepted kind.
-        TransportError: It cannot be read.
+        OSError: It cannot be read.
     """
-    data = read_bounded(path, "key", at_most=_MAX_KEY)
+    data = read_file(path, at_most=_MAX_KEY)
     try:
         key = load_pem_private_key(data, None)
         return PrivateKeySigner(key)  # type: ignore[arg-type] # refuses what it does not accept

@@ -49,16 +49,16 @@ class TrustOptions:
             click.UsageError: Too little is given, or too much.
         """
         from bootlease.audit import ProofTrust  # noqa: PLC0415 - heavy
-        from bootlease.cli.files import naming  # noqa: PLC0415 - heavy
+        from bootlease.cli.files import naming, read_file  # noqa: PLC0415 - heavy
         from bootlease.endorsement import TrustedRoots, parse_certificates  # noqa: PLC0415 - heavy
+        from bootlease.ledger import witness_names  # noqa: PLC0415 - heavy
         from bootlease.node.bundle import parse_bundle  # noqa: PLC0415 - heavy
-        from bootlease.node.files import read_bounded  # noqa: PLC0415 - heavy
 
         if self.bundle is not None:
             if self.ledger_key is not None or self.token_keys is not None:
                 raise click.UsageError("--trust holds both keys: give no others beside it")
             with naming(f"--trust {self.bundle}"):
-                bundle = parse_bundle(read_bounded(self.bundle, "bundle", at_most=MAX_KEYS))
+                bundle = parse_bundle(read_file(self.bundle, at_most=MAX_KEYS))
             ledger, tokens = bundle.ledger_key, bundle.keys
         elif self.ledger_key is None or self.token_keys is None:
             raise click.UsageError("give --trust, or --ledger-key and --token-keys")
@@ -68,10 +68,10 @@ class TrustOptions:
         roots = None
         if self.roots is not None:
             with naming(f"--roots {self.roots}"):
-                read = read_bounded(self.roots, "roots", at_most=16 * MAX_KEYS)
+                read = read_file(self.roots, at_most=16 * MAX_KEYS)
                 roots = TrustedRoots.of(parse_certificates(read))
         witnesses = read_witnesses(self.witnesses)
-        names = {key.name for key in witnesses}
+        names = witness_names(witnesses)
         quorum = len(names) if self.quorum is None else self.quorum
         if quorum > len(names):
             raise click.UsageError(f"--quorum {quorum} needs as many witnesses with --witness")
@@ -84,18 +84,17 @@ def read_vkey(text: str, option: str) -> NoteKey:
     Raises:
         MalformedError: It is none.
     """
-    from bootlease.cli.files import naming  # noqa: PLC0415 - heavy
+    from bootlease.cli.files import naming, read_file  # noqa: PLC0415 - heavy
     from bootlease.errors import MalformedError  # noqa: PLC0415 - heavy
     from bootlease.ledger import NoteKey  # noqa: PLC0415 - heavy
     from bootlease.node.bundle import parse_bundle  # noqa: PLC0415 - heavy
-    from bootlease.node.files import read_bounded  # noqa: PLC0415 - heavy
 
     with naming(option):
         if "+" in text:
             return NoteKey.parse(text.strip())
         if not Path(text).is_file():
             raise MalformedError(f"{text!r} is neither a key (name+id+base64) nor a file with one")
-        data = read_bounded(Path(text), "key", at_most=MAX_KEYS)
+        data = read_file(Path(text), at_most=MAX_KEYS)
         with naming(text):
             if data.lstrip().startswith(b"{"):
                 return parse_bundle(data).ledger_key
@@ -108,13 +107,12 @@ def read_token_keys(path: Path) -> KeySet:
     Raises:
         MalformedError: It holds none.
     """
-    from bootlease.cli.files import naming  # noqa: PLC0415 - heavy
+    from bootlease.cli.files import naming, read_file  # noqa: PLC0415 - heavy
     from bootlease.node.bundle import parse_bundle  # noqa: PLC0415 - heavy
-    from bootlease.node.files import read_bounded  # noqa: PLC0415 - heavy
     from bootlease.token import KeySet, strictjson  # noqa: PLC0415 - heavy
 
     with naming(f"--token-keys {path}"):
-        data = read_bounded(path, "keys", at_most=MAX_KEYS)
+        data = read_file(path, at_most=MAX_KEYS)
         if data.lstrip().startswith(b"{") and "ledger_key" in strictjson.parse_object(data):
             return parse_bundle(data).keys
         return KeySet.parse(data)

@@ -14,8 +14,10 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
-from bootlease.cli.admin import add_root, decision, join_token, node, nodes
+from bootlease.cli.admin import decision, join_token, node, nodes
 from bootlease.cli.keeping import backup, prune, restore
+from bootlease.cli.roots import add_root
+from bootlease.cli.roots import roots as list_roots
 
 _DEFAULT_LISTEN: Final = "127.0.0.1:8400"
 
@@ -43,8 +45,8 @@ def verifier() -> None:
     "roots",
     required=True,
     multiple=True,
-    type=_existing,
-    help="CA certificates, PEM or DER, that vouch for TPMs; may be repeated.",
+    type=click.Path(path_type=Path, exists=True),
+    help="CA certificates that vouch for TPMs: PEM, DER, a folder, a cabinet; may be repeated.",
 )
 @click.option(
     "--reference",
@@ -211,5 +213,5 @@ def bundle(
     click.echo(f"bootlease: wrote {output}", err=True)
 
 
-for command in (nodes, node, decision, add_root, join_token, backup, restore, prune):
+for command in (nodes, node, decision, add_root, list_roots, join_token, backup, restore, prune):
     verifier.add_command(command)

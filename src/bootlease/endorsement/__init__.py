@@ -1,24 +1,34 @@
-"""Who vouches for a TPM: EK certificates, pinned roots, enrolment records."""
+"""Who vouches for a TPM: EK certificates, pinned roots, revocation lists, enrolment records."""
 
 from bootlease.endorsement.certificate import (
     EK_CERTIFICATE_EKU,
     Certificate,
-    TPMIdentity,
     parse_certificate,
 )
-from bootlease.endorsement.chain import Endorsement, VerifiedEndorsement, verify_ek_chain
+from bootlease.endorsement.chain import Endorsement, Link, VerifiedEndorsement, verify_ek_chain
 from bootlease.endorsement.enrolment import Enrolment
+from bootlease.endorsement.make import MakePattern, TPMIdentity, vendor_id, vendor_name
+from bootlease.endorsement.revocation import RevocationList, Standing, parse_revocation_list
 from bootlease.endorsement.roots import TrustedRoots, parse_certificates
+from bootlease.endorsement.tolerance import Tolerance
 
 __all__ = [
     "EK_CERTIFICATE_EKU",
     "Certificate",
     "Endorsement",
     "Enrolment",
+    "Link",
+    "MakePattern",
+    "RevocationList",
+    "Standing",
     "TPMIdentity",
+    "Tolerance",
     "TrustedRoots",
     "VerifiedEndorsement",
     "parse_certificate",
     "parse_certificates",
+    "parse_revocation_list",
+    "vendor_id",
+    "vendor_name",
     "verify_ek_chain",
 ]

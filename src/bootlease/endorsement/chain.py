@@ -1,49 +1,60 @@
 """Who vouches for an endorsement key: its certificate, up to a root the operator pinned.
 
-Specifications: RFC 5280 §6 (path validation, by ``cryptography.x509.verification``); TCG EK
-Credential Profile for TPM 2.0 2.6 §3.
+Specifications: RFC 5280 §6 (path validation, see ``path``); TCG EK Credential Profile for TPM
+Family 2.0 §3 (what an EK certificate says).
 
-The library's ready-made policies are those of web servers and clients and refuse every EK
-certificate, so the extension policies are our own: a CA has CA:true, keyCertSign and a path
-length that holds; a critical subject alternative name with a directoryName, an empty subject
-and critical certificate policies, which TPM vendors use, are understood. A critical extension
-that is not understood still refuses.
+Only facts are made here: what the certificates say, and that they lead to a root. What policy
+makes of a make, of a signature over SHA-1 or of a revocation list is judged later, and again at
+every decision, from the record.
 
-Not handled on purpose: revocation lists and OCSP, and the malformed certificates named in
-``certificate``.
+Not handled on purpose: OCSP, and fetching certificates or lists from where a certificate says.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder
-from cryptography.x509.verification import VerificationError as PathError
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bootlease import cbor
 from bootlease.endorsement.certificate import (
     EK_CERTIFICATE_EKU,
     Certificate,
-    TPMIdentity,
     parse_certificate,
 )
+from bootlease.endorsement.extensions import KeyUsage
+from bootlease.endorsement.make import TPMIdentity
+from bootlease.endorsement.path import Path, find_path
 from bootlease.endorsement.roots import TrustedRoots
-from bootlease.endorsement.weakness import is_roca
+from bootlease.endorsement.tolerance import Tolerance
+from bootlease.endorsement.weakness import weak_key
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.evidence.fields import Fields
-from bootlease.model import Effect, Finding
+from bootlease.evidence.fields import DIGEST_SIZE, Fields
+from bootlease.model import Finding, legible
 from bootlease.tpm import EndorsementKey
 
 MAX_CHAIN: Final = 6
 """Certificates in a chain without its root; vendors use two or three."""
 
-_SOFTWARE_MANUFACTURER: Final = "id:00001014"
-"""IBM's vendor id, which libtpms and the TCG's simulator report."""
+_FAMILY: Final = "2.0"
+_MAX_SERIAL: Final = 32
+_MAKE_PARTS: Final = 3
+_LINK_PARTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One certificate of a path, as its issuer's revocation list would name it.
+
+    Attributes:
+        issuer: The issuer's ``issuer_id``.
+        serial: The certificate's serial number, its bytes.
+    """
+
+    issuer: bytes
+    serial: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +63,19 @@ class Endorsement:
 
     Attributes:
         root: SHA-256 of the pinned certificate that the chain ends in.
-        certificate: SHA-256 of the EK certificate.
+        certificate: SHA-256 of the EK certificate, without frame and padding.
         identity: The TPM's make, as its manufacturer states it.
         not_after: Last second at which the whole chain is valid.
+        path: The certificates below the root, the EK's first.
+        tolerated: What the certificates get wrong.
     """
 
     root: bytes
     certificate: bytes
     identity: TPMIdentity
     not_after: int
+    path: tuple[Link, ...] = ()
+    tolerated: frozenset[Tolerance] = frozenset()
 
     def wire(self) -> dict[str, object]:
         """Return the CBOR form."""
@@ -70,6 +85,8 @@ class Endorsement:
             "cert": self.certificate,
             "make": [make.manufacturer, make.model, make.version],
             "exp": self.not_after,
+            "path": [[link.issuer, link.serial] for link in self.path],
+            "odd": sorted(each.value for each in self.tolerated),
         }
 
     @classmethod
@@ -80,14 +97,19 @@ class Endorsement:
             MalformedError: The value is no endorsement.
         """
         fields = Fields(value, "endorsement")
-        make = fields.array("make", at_most=3)
-        if len(make) != 3 or any(type(part) is not str for part in make):  # noqa: PLR2004 - three names
+        make = fields.array("make", at_most=_MAKE_PARTS)
+        if len(make) != _MAKE_PARTS or any(type(part) is not str for part in make):
             raise MalformedError("endorsement needs manufacturer, model and version")
+        odd = fields.array("odd", at_most=len(Tolerance))
+        if list(odd) != sorted(each.value for each in Tolerance if each.value in odd):
+            raise MalformedError("endorsement tolerates something that is not known")
         endorsement = cls(
             root=fields.digest("root"),
             certificate=fields.digest("cert"),
             identity=TPMIdentity(*make),
             not_after=fields.unsigned("exp"),
+            path=tuple(map(_link, fields.array("path", at_most=MAX_CHAIN))),
+            tolerated=frozenset(map(Tolerance, odd)),
         )
         fields.end()
         return endorsement
@@ -97,13 +119,25 @@ class Endorsement:
         return cbor.encode(self.wire())
 
 
+def _link(value: object) -> Link:
+    if isinstance(value, list | tuple) and len(value) == _LINK_PARTS:
+        issuer, serial = value
+        if (
+            type(issuer) is type(serial) is bytes
+            and len(issuer) == DIGEST_SIZE
+            and 0 < len(serial) <= _MAX_SERIAL
+        ):
+            return Link(issuer, serial)
+    raise MalformedError("endorsement has something in its path that is no certificate's name")
+
+
 @dataclass(frozen=True, slots=True)
 class VerifiedEndorsement:
     """An endorsement with what is worth noting about it.
 
     Attributes:
         endorsement: The manufacturer's word.
-        notes: Findings that refuse nothing.
+        notes: Findings that refuse nothing: each deviation that was tolerated.
     """
 
     endorsement: Endorsement
@@ -116,8 +150,10 @@ def verify_ek_chain(
     """Verify that a pinned root vouches for this endorsement key.
 
     Proves: a CA under one of ``roots`` certified exactly this key as the endorsement key of a
-    TPM of the stated make. Does not prove that the sender holds that TPM (credential activation
-    does), nor that the CA was careful: it is as good as the roots the operator pinned.
+    TPM 2.0 of the stated make. Does not prove that the sender holds that TPM (credential
+    activation does), nor that the CA was careful: it is as good as the roots the operator pinned.
+    The caller must still judge what policy has a say in: the make, ``Tolerance.SHA1_SIGNATURE``,
+    and the revocation lists in ``roots``.
 
     Args:
         chain: DER certificates, the EK's first, then intermediates in any order: unverified.
@@ -135,163 +171,100 @@ def verify_ek_chain(
     if not 0 < len(chain) <= MAX_CHAIN:
         raise MalformedError(f"an EK chain has 1 to {MAX_CHAIN} certificates, not {len(chain)}")
     leaf, *intermediates = map(parse_certificate, chain)
-    findings = _leaf_findings(leaf, ek, now)
-    path = _path(leaf, intermediates, roots, now, findings)
+    findings = [*_validity(leaf, now), *_profile(leaf, ek)]
+    if roots:
+        path, wrong = find_path(leaf, intermediates, roots.by_subject, now=now)
+    else:
+        path, wrong = None, (_no_roots(),)
+    findings += wrong
     if findings or path is None or leaf.identity is None:
         raise VerificationError(*findings)
-    endorsement = Endorsement(
-        root=parse_certificate(path[-1].public_bytes(Encoding.DER)).fingerprint,
-        certificate=leaf.fingerprint,
-        identity=leaf.identity,
-        not_after=min(int(member.not_valid_after_utc.timestamp()) for member in path),
+    endorsement = _endorsement(path, leaf.identity)
+    notes = [each.finding() for each in Tolerance if each in endorsement.tolerated]
+    return VerifiedEndorsement(endorsement, tuple(notes))
+
+
+def _endorsement(path: Path, identity: TPMIdentity) -> Endorsement:
+    links = zip(path.certificates, path.certificates[1:], strict=False)
+    tolerated = path.tolerated
+    if path.leaf.extensions.key_usage is None:
+        tolerated |= {Tolerance.NO_KEY_USAGE}
+    return Endorsement(
+        root=path.anchor.fingerprint,
+        certificate=path.leaf.fingerprint,
+        identity=identity,
+        not_after=path.not_after,
+        path=tuple(Link(issuer.issuer_id, each.serial) for each, issuer in links),
+        tolerated=tolerated,
     )
-    return VerifiedEndorsement(endorsement, _notes(leaf.identity))
 
 
-def _leaf_findings(leaf: Certificate, ek: EndorsementKey, now: int) -> list[Finding]:
-    findings: list[Finding] = []
+def _no_roots() -> Finding:
+    return Finding(
+        "endorsement.roots.none",
+        "No manufacturer's root is trusted; import one before nodes can enrol.",
+    )
+
+
+def _validity(leaf: Certificate, now: int) -> Iterator[Finding]:
+    if leaf.not_before <= now <= leaf.not_after:
+        return
+    over = now > leaf.not_after
+    yield Finding(
+        "endorsement.certificate.expired" if over else "endorsement.certificate.not-yet-valid",
+        f"The EK certificate {'has expired' if over else 'is not valid yet'}.",
+        expected=f"{leaf.not_before} to {leaf.not_after}",
+        seen=str(now),
+    )
+
+
+def _profile(leaf: Certificate, ek: EndorsementKey) -> Iterator[Finding]:
+    """Demand what the EK Credential Profile says of an EK certificate."""
     # B5: EK, certificate and TPM are three statements; a real certificate beside another key
     # would endorse that key.
     if leaf.public_key is None or leaf.public_key != ek.key:
-        findings.append(
-            Finding(
-                "endorsement.key.mismatch",
-                "The EK certificate is for another key than the EK presented.",
-            )
+        yield Finding(
+            "endorsement.key.mismatch",
+            "The EK certificate is for another key than the EK presented.",
         )
-    if not leaf.not_before <= now <= leaf.not_after:
-        word = "has expired" if now > leaf.not_after else "is not valid yet"
-        findings.append(
-            Finding(
-                "endorsement.certificate.expired"
-                if now > leaf.not_after
-                else "endorsement.certificate.not-yet-valid",
-                f"The EK certificate {word}.",
-                expected=f"{leaf.not_before} to {leaf.not_after}",
-                seen=str(now),
-            )
-        )
-    # B10: without it, any certificate under the root, an AK's or a web server's, endorses a TPM.
-    if EK_CERTIFICATE_EKU not in leaf.extended_key_usage:
-        findings.append(
-            Finding(
-                "endorsement.eku.missing",
-                "The certificate was not issued for an endorsement key: its extended key usage "
-                "lacks tcg-kp-EKCertificate.",
-                expected=EK_CERTIFICATE_EKU.dotted_string,
-                seen=", ".join(sorted(oid.dotted_string for oid in leaf.extended_key_usage)[:8])
-                or "no extended key usage",
-            )
-        )
+    yield from _purpose(leaf)
     if leaf.is_ca:
-        findings.append(
-            Finding("endorsement.certificate.is-ca", "The EK certificate is a CA certificate.")
-        )
+        yield Finding("endorsement.certificate.is-ca", "The EK certificate is a CA certificate.")
     if leaf.identity is None:
-        findings.append(
-            Finding(
-                "endorsement.identity.missing",
-                "The EK certificate does not name the TPM's manufacturer, model and version.",
-            )
+        yield Finding(
+            "endorsement.identity.missing",
+            "The EK certificate does not name the TPM's manufacturer, model and version.",
         )
-    if is_roca(ek.key):
-        findings.append(
-            Finding(
-                "endorsement.key.roca",
-                "The EK was made by the faulty generator of CVE-2017-15361; its private key can "
-                "be computed.",
-            )
+    family = leaf.extensions.family
+    if family is not None and family != _FAMILY:
+        yield Finding(
+            "endorsement.family.mismatch",
+            "The EK certificate is for a TPM of another specification than TPM 2.0.",
+            expected=_FAMILY,
+            seen=legible(family, at_most=32),
         )
-    return findings
+    yield from weak_key(ek.key)
 
 
-def _path(
-    leaf: Certificate,
-    intermediates: Sequence[Certificate],
-    roots: TrustedRoots,
-    now: int,
-    findings: list[Finding],
-) -> list[x509.Certificate] | None:
-    # B14: intermediates may come from the client because the path must end in a pinned root.
-    if roots.store is None:
-        findings.append(
-            Finding(
-                "endorsement.roots.none",
-                "No TPM manufacturer's root is trusted yet: an operator must add one.",
-            )
+def _purpose(leaf: Certificate) -> Iterator[Finding]:
+    # B10: without it, any certificate under the root, an AK's or a web server's, endorses a TPM.
+    purposes = leaf.extensions.extended_key_usage or frozenset()
+    if EK_CERTIFICATE_EKU not in purposes:
+        yield Finding(
+            "endorsement.eku.missing",
+            "The certificate was not issued for an endorsement key: its extended key usage lacks"
+            " tcg-kp-EKCertificate.",
+            expected=EK_CERTIFICATE_EKU,
+            seen=", ".join(sorted(purposes)[:8]) or "no extended key usage",
         )
-        return None
-    # The leaf's own validity is a finding of its own; here it must not hide the path's trouble.
-    moment = max(leaf.not_before, min(now, leaf.not_after))
-    verifier = (
-        PolicyBuilder()
-        .store(roots.store)
-        .time(dt.datetime.fromtimestamp(moment, dt.UTC).replace(tzinfo=None))
-        .max_chain_depth(MAX_CHAIN)
-        .extension_policies(ca_policy=_CA_POLICY, ee_policy=_EK_POLICY)
-        .build_client_verifier()
-    )
-    try:
-        return list(verifier.verify(leaf.parsed, [each.parsed for each in intermediates]).chain)
-    except PathError as exc:
-        findings += _path_findings(exc, intermediates, now)
-        return None
-
-
-def _path_findings(exc: PathError, intermediates: Sequence[Certificate], now: int) -> list[Finding]:
-    lapsed = [each for each in intermediates if not each.not_before <= now <= each.not_after]
-    if lapsed:
-        return [
-            Finding(
-                "endorsement.intermediate.expired",
-                "An intermediate certificate of the EK chain is outside its validity.",
-                seen=each.fingerprint.hex(),
-            )
-            for each in lapsed
-        ]
-    reason = "".join(char for char in str(exc) if char.isprintable())
-    return [
-        Finding(
-            "endorsement.chain.untrusted",
-            "The EK certificate does not lead to a trusted root.",
-            expected="a path to a pinned root",
-            seen=reason[:240],
+    usage = leaf.extensions.key_usage
+    elliptic = not isinstance(leaf.public_key, rsa.RSAPublicKey)
+    needed = KeyUsage.KEY_AGREEMENT if elliptic else KeyUsage.KEY_ENCIPHERMENT
+    # Google certifies signing keys with the EK's purpose: only the key usage tells them apart.
+    if usage is not None and not usage & needed:
+        yield Finding(
+            "endorsement.key-usage.mismatch",
+            "The certificate is for a key that signs, not for an endorsement key that decrypts.",
+            expected="key agreement" if elliptic else "key encipherment",
+            seen=usage.name or "none of the usages known here",
         )
-    ]
-
-
-def _notes(identity: TPMIdentity) -> tuple[Finding, ...]:
-    # B16: trusting a local CA lets software TPMs in; say so wherever one is let in.
-    if identity.manufacturer.lower() != _SOFTWARE_MANUFACTURER:
-        return ()
-    return (
-        Finding(
-            "endorsement.tpm.software",
-            "The certificate names a software TPM: whoever runs it can copy its keys.",
-            effect=Effect.NOTES,
-            seen=f"{identity.manufacturer} {identity.model}",
-        ),
-    )
-
-
-def _demand_ca(_: Policy, __: x509.Certificate, extension: x509.BasicConstraints) -> None:
-    if not extension.ca:
-        raise ValueError("an issuer is not a CA")
-
-
-def _demand_cert_sign(_: Policy, __: x509.Certificate, extension: x509.KeyUsage) -> None:
-    if not extension.key_cert_sign:
-        raise ValueError("an issuer may not sign certificates")
-
-
-# No certificate policy is asked for (RFC 5280 §6.1.1 (c), any-policy), so a critical statement
-# of policies, as STMicroelectronics' intermediates have, constrains nothing.
-_EK_POLICY: Final = ExtensionPolicy.permit_all().may_be_present(
-    x509.CertificatePolicies, Criticality.AGNOSTIC, None
-)
-_CA_POLICY: Final = (
-    ExtensionPolicy.permit_all()
-    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _demand_ca)
-    .require_present(x509.KeyUsage, Criticality.AGNOSTIC, _demand_cert_sign)
-    .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
-)

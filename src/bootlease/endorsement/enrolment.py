@@ -11,10 +11,13 @@ from bootlease.endorsement.chain import Endorsement
 from bootlease.errors import MalformedError
 from bootlease.evidence.fields import Fields
 from bootlease.evidence.request import MAX_TPM_STRUCTURE
-from bootlease.model import HashAlg
+from bootlease.model import Effect, Finding, HashAlg
 from bootlease.tpm import TPMRH
 
 MAX_RECORD: Final = 16 * 1024
+MAX_NOTES: Final = 32
+_MAX_TEXT: Final = 512
+_NOTE_PARTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Enrolment:
         ak_name: Name of the AK, as credential activation proved it.
         endorsement: The manufacturer's word; ``None`` for an EK that an operator lists by hand.
         enrolled_at: Seconds since the epoch.
+        notes: What was found when it was accepted and refused nothing, each deviation of the
+            certificates among it.
         ak_qualified_name: What the TPM must name the AK as a primary of the endorsement hierarchy.
         digest: SHA-256 of the encoded record: what a decision was made about.
     """
@@ -40,6 +45,7 @@ class Enrolment:
     ak_name: bytes
     endorsement: Endorsement | None
     enrolled_at: int
+    notes: tuple[Finding, ...] = ()
     ak_qualified_name: bytes = field(init=False, repr=False, compare=False)
     digest: bytes = field(init=False, repr=False, compare=False)
 
@@ -58,6 +64,7 @@ class Enrolment:
             "name": self.ak_name,
             "at": self.enrolled_at,
             "id": self.ek_digest,
+            "notes": [_note(each) for each in self.notes],
         }
         if self.endorsement is not None:
             record["endorsement"] = self.endorsement.wire()
@@ -82,9 +89,25 @@ class Enrolment:
             if fields.has("endorsement")
             else None,
             enrolled_at=fields.unsigned("at"),
+            notes=tuple(map(_parse_note, fields.array("notes", at_most=MAX_NOTES))),
         )
         fields.end()
         return enrolment
+
+
+def _note(finding: Finding) -> list[str | None]:
+    if finding.effect is not Effect.NOTES:
+        raise ValueError("an enrolment record notes nothing that refuses")
+    return [finding.id, finding.message, finding.seen]
+
+
+def _parse_note(value: object) -> Finding:
+    if isinstance(value, list | tuple) and len(value) == _NOTE_PARTS:
+        name, message, seen = value
+        texts = (name, message) if seen is None else (name, message, seen)
+        if all(type(text) is str and len(text) <= _MAX_TEXT for text in texts):
+            return Finding(name, message, effect=Effect.NOTES, seen=seen)
+    raise MalformedError("enrolment record has a note that is none")
 
 
 def _qualified_name(name: bytes) -> bytes:

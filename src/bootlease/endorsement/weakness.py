@@ -4,7 +4,8 @@ Source: CVE-2017-15361 (ROCA): Nemec et al., "The Return of Coppersmith's Attack
 §3: primes of the faulty generator have the form k·M + (65537^a mod M), so the modulus is a power
 of 65537 modulo every small prime that divides M.
 
-Not handled: weaknesses of a chip that its key does not show (TPM-FAIL, faulTPM).
+Not handled: weaknesses of a chip that its key does not show (TPM-FAIL, faulTPM): policies list the
+firmware.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from bootlease.model import Finding
 
 _GENERATOR: Final = 65537
 _PRIMES: Final = (
@@ -39,3 +42,16 @@ def is_roca(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bool:
         return False
     modulus = key.public_numbers().n
     return all(modulus % prime in residues for prime, residues in _RESIDUES.items())
+
+
+def weak_key(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> tuple[Finding, ...]:
+    """Return a finding if the key itself shows that its private half can be computed (B15)."""
+    if not is_roca(key):
+        return ()
+    return (
+        Finding(
+            "endorsement.key.roca",
+            "The EK was made by the faulty generator of CVE-2017-15361; its private key can be"
+            " computed.",
+        ),
+    )

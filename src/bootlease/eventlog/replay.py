@@ -74,14 +74,19 @@ def _replay_bank(log: EventLog, alg: HashAlg, new_hash: Callable[[bytes], Any]) 
     column = log.banks.index(alg)
     values: dict[int, bytes] = {}
     for pcr, events in log.registers.items():
-        value = bytes(alg.size) if pcr else bytes([*bytes(alg.size - 1), _pcr0_locality(log)])
+        value = start_value(log, alg, pcr)
         for event in events:
             value = new_hash(value + event[4][column]).digest()
         values[pcr] = value
     return values
 
 
-def _pcr0_locality(log: EventLog) -> int:
+def start_value(log: EventLog, bank: HashAlg, pcr: int) -> bytes:
+    """Return what a PCR held before the first event that the log extends it by."""
+    return bytes(bank.size) if pcr else bytes([*bytes(bank.size - 1), pcr0_locality(log)])
+
+
+def pcr0_locality(log: EventLog) -> int:
     """Return the last byte of PCR 0 before its first extend.
 
     An H-CRTM sequence runs before TPM2_Startup and resets PCR 0 to 4 (part 1 §34.2), whatever

@@ -20,9 +20,11 @@ from bootlease.evidence.request import (
     confirmation_digest,
     scope_digest,
 )
+from bootlease.evidence.segment import IMA_LIST, IMASegment
 from bootlease.evidence.verify import VerifiedEvidence, verify_evidence
 
 __all__ = [
+    "IMA_LIST",
     "Activation",
     "Binding",
     "CertifiedKey",
@@ -31,6 +33,7 @@ __all__ = [
     "EnrolmentReceipt",
     "EnrolmentRequest",
     "Evidence",
+    "IMASegment",
     "IssuedLease",
     "LeaseAnswer",
     "LeaseRequest",

@@ -22,7 +22,8 @@ from bootlease.frozen import quick_init
 
 BINDING_TYPE: Final = "bootlease/quote/1"
 LOG_KINDS: Final = frozenset({"tcg"})
-"""Logs this version knows: ``tcg`` is the firmware's event log."""
+"""Logs that a binding names: ``tcg`` is the firmware's event log. What is read after the quote, as
+an IMA list is, cannot be among them."""
 
 MAX_BINDING: Final = 1024
 

@@ -14,6 +14,7 @@ from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence.fields import Fields
 from bootlease.evidence.request import MAX_LEASES, TokenEncoding
+from bootlease.evidence.segment import MAX_ENTRIES
 from bootlease.model import PCR_COUNT, HashAlg
 
 MAX_ANSWER: Final = 1024 * 1024
@@ -32,6 +33,8 @@ class Challenge:
             granted on this challenge counts from here.
         expires_at: First second at which an answer is too late.
         pcrs: The PCRs to quote, by bank.
+        ima: How many entries of the node's IMA list its lineage has accepted; None where the
+            policy does not look at IMA.
     """
 
     nonce: bytes
@@ -39,17 +42,19 @@ class Challenge:
     issued_at: int
     expires_at: int
     pcrs: Mapping[HashAlg, tuple[int, ...]]
+    ima: int | None = None
     _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
 
     def wire(self) -> dict[str, Any]:
         """Return the wire form."""
-        return {
+        members: dict[str, Any] = {
             "nonce": self.nonce,
             "node": self.node,
             "iat": self.issued_at,
             "exp": self.expires_at,
             "pcrs": {int(bank): list(indices) for bank, indices in self.pcrs.items()},
         }
+        return members if self.ima is None else {**members, "ima": self.ima}
 
     def encode(self) -> bytes:
         """Return the deterministic CBOR."""
@@ -83,6 +88,7 @@ class Challenge:
             issued_at=fields.unsigned("iat"),
             expires_at=fields.unsigned("exp"),
             pcrs=_parse_selection(fields.map("pcrs", at_most=len(HashAlg))),
+            ima=fields.unsigned("ima", at_most=MAX_ENTRIES) if fields.has("ima") else None,
         )
 
 

@@ -32,11 +32,16 @@ from bootlease.evidence.request import (
     parse_lease_request,
     scope_digest,
 )
+from bootlease.evidence.segment import IMA_LIST, IMASegment, cut_segment, parse_segment
 from bootlease.frozen import quick_init
-from bootlease.model import PCR_COUNT, FixedPCRValues, HashAlg, PCRValues
+from bootlease.model import NODES_REMEMBERED, PCR_COUNT, FixedPCRValues, HashAlg, PCRValues
 
-MAX_EVIDENCE: Final = 16 * 1024 * 1024
+MAX_EVIDENCE: Final = 36 * 1024 * 1024
 """A document with every log inside; a verifier may accept less, and says so (413)."""
+MAX_IMA_LIST: Final = 24 * 1024 * 1024
+"""Bytes of an IMA list: some 160,000 entries of the usual length."""
+CARRIED: Final = LOG_KINDS | {IMA_LIST}
+"""What may come along in ``logs``."""
 
 
 @quick_init
@@ -54,6 +59,7 @@ class Evidence:
         logs: Logs that came along, by kind; others are named by digest in the binding only.
         digest: SHA-256 of the document with ``logs`` empty. The binding fixes every log by its
             digest, so the same evidence has one name, whether its logs come along or not.
+        ima: Which part of the IMA list comes along, if the challenge asked for one.
     """
 
     binding: Binding
@@ -64,6 +70,7 @@ class Evidence:
     pcrs: PCRValues
     logs: Mapping[str, bytes]
     digest: bytes = field(default=b"")
+    ima: IMASegment | None = field(default=None)
     _request: _Request | None = field(init=False, default=None, repr=False, compare=False)
 
     def request_digests(self) -> tuple[bytes, bytes]:
@@ -77,17 +84,40 @@ class Evidence:
 
     def encode(self) -> bytes:
         """Return the document's deterministic CBOR."""
-        return cbor.encode(
-            {
-                "v": 1,
-                "binding": self.encoded_binding,
-                "leases": [lease.wire() for lease in self.leases],
-                "quote": self.quote,
-                "signature": self.signature,
-                "pcrs": {int(bank): dict(values) for bank, values in self.pcrs.items()},
-                "logs": dict(self.logs),
-            }
-        )
+        members: dict[str, Any] = {
+            "v": 1,
+            "binding": self.encoded_binding,
+            "leases": [lease.wire() for lease in self.leases],
+            "quote": self.quote,
+            "signature": self.signature,
+            "pcrs": {int(bank): dict(values) for bank, values in self.pcrs.items()},
+            "logs": dict(self.logs),
+        }
+        if self.ima is not None:
+            members["ima"] = self.ima.wire()
+        return cbor.encode(members)
+
+    def named_logs(self) -> tuple[bytes, ...]:
+        """Return the digest of everything long that the document names; see ``named_logs``."""
+        return named_logs(self.binding.logs, self.ima)
+
+    def carried_logs(self) -> Mapping[bytes, bytes]:
+        """Return what came along, by the digests under which the document names it."""
+        digests = dict(self.binding.logs)
+        if self.ima is not None:
+            digests[IMA_LIST] = self.ima.digest
+        return {digests[kind]: log for kind, log in self.logs.items()}
+
+
+def named_logs(logs: Mapping[str, bytes], ima: IMASegment | None) -> tuple[bytes, ...]:
+    """Return the digests under which what evidence names is kept: its logs, then its IMA list.
+
+    Args:
+        logs: Digests of the logs that the binding names.
+        ima: The part of the IMA list; an empty one is kept nowhere.
+    """
+    digests = tuple(logs.values())
+    return digests if ima is None or ima.empty else (*digests, ima.digest)
 
 
 def parse_evidence(data: bytes, *, max_bytes: int = MAX_EVIDENCE) -> Evidence:
@@ -102,6 +132,13 @@ def parse_evidence(data: bytes, *, max_bytes: int = MAX_EVIDENCE) -> Evidence:
 
 _NO_LOG: Final = b"\xa7\x61v\x01\x64logs\xa0"
 _ONE_LOG: Final = b"\xa7\x61v\x01\x64logs\xa1\x63tcg"
+_WITH_IMA: Final = b"\xa8\x61v\x01\x63ima"
+_LOGS: Final = b"\x64logs"
+_NONE: Final = b"\xa0"
+_IMA_ALONE: Final = _LOGS + b"\xa1\x63ima"
+_IMA_FIRST: Final = _LOGS + b"\xa2\x63ima"
+_TCG_ALONE: Final = _LOGS + b"\xa1\x63tcg"
+_TCG: Final = b"\x63tcg"
 _PCRS: Final = b"\x64pcrs"
 _QUOTE_SIZE: Final = 145
 """TPMS_ATTEST of a quote of one bank by a key with a SHA-256 name."""
@@ -163,9 +200,12 @@ def _parse_plain(data: bytes) -> Evidence | None:
     Measured 5 us against 50 us for the general decoder, which judges all that is unusual.
     """
     logs: dict[str, bytes] = {}
-    end = len(_NO_LOG)
+    ima: IMASegment | None = None
+    head, end = _NO_LOG, len(_NO_LOG)
     try:
-        if not data.startswith(_NO_LOG):
+        if data.startswith(_WITH_IMA):
+            ima, head, logs, end = _plain_logs(data)
+        elif not data.startswith(_NO_LOG):
             if not data.startswith(_ONE_LOG):
                 return None
             logs["tcg"], end = cbor.cut_bytes(data, len(_ONE_LOG))
@@ -195,10 +235,50 @@ def _parse_plain(data: bytes) -> Evidence | None:
         signature,
         pcrs,
         logs,
-        hashlib.sha256(_NO_LOG + data[end:] if logs else data).digest(),
+        hashlib.sha256(head + data[end:] if logs else data).digest(),
+        ima,
     )
     object.__setattr__(evidence, "_request", wishes)
     return evidence
+
+
+def _plain_logs(data: bytes) -> tuple[IMASegment, bytes, dict[str, bytes], int]:
+    """Cut the beginning of a document that names a part of an IMA list.
+
+    Returns:
+        The part, what the document would begin with without its logs, the logs, and their end.
+
+    Raises:
+        MalformedError: It is laid out in another way, or is no document.
+    """
+    ima, at = cut_segment(data, len(_WITH_IMA))
+    head = data[:at] + _LOGS + _NONE
+    logs: dict[str, bytes] = {}
+    if data.startswith(_LOGS + _NONE, at):
+        return ima, head, logs, len(head)
+    if data.startswith(_TCG_ALONE, at):
+        logs["tcg"], end = cbor.cut_bytes(data, at + len(_TCG_ALONE))
+        return ima, head, logs, end
+    if not data.startswith((_IMA_ALONE, _IMA_FIRST), at):
+        raise MalformedError("other logs stand here")
+    logs[IMA_LIST], end = cbor.cut_bytes(data, at + len(_IMA_ALONE))
+    if data.startswith(_IMA_FIRST, at):
+        if not data.startswith(_TCG, end):
+            raise MalformedError("another log stands here")
+        logs["tcg"], end = cbor.cut_bytes(data, end + len(_TCG))
+    _demand_list(ima, logs)
+    return ima, head, logs, end
+
+
+def _demand_list(ima: IMASegment | None, logs: Mapping[str, bytes]) -> None:
+    # One form for each meaning: nothing comes along under a name that says nothing of it.
+    entries = logs.get(IMA_LIST)
+    if entries is None:
+        return
+    if ima is None:
+        raise MalformedError("evidence carries an IMA list without naming its first entry")
+    if not 0 < len(entries) <= MAX_IMA_LIST:
+        raise MalformedError(f"evidence carries an IMA list of no or over {MAX_IMA_LIST} bytes")
 
 
 class _Request(NamedTuple):
@@ -219,7 +299,7 @@ def _plain_pcrs(member: bytes) -> PCRValues:
     return FixedPCRValues(_parse_pcrs(Fields(_member(_PCRS, member), "evidence")))
 
 
-@functools.lru_cache(maxsize=16_384)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _plain_leases(member: bytes) -> _Request:
     return _Request.of(_parse_leases(Fields(_member(_LEASES, member), "evidence")))
 
@@ -242,9 +322,11 @@ def _parse_any(data: bytes, max_bytes: int) -> Evidence:
         quote=fields.octets("quote", at_most=MAX_TPM_STRUCTURE),
         signature=fields.octets("signature", at_most=MAX_TPM_STRUCTURE),
         pcrs=_parse_pcrs(fields),
-        logs=_parse_logs(fields.map("logs", at_most=len(LOG_KINDS))),
+        logs=_parse_logs(fields.map("logs", at_most=len(CARRIED))),
+        ima=parse_segment(fields.array("ima", at_most=2)) if fields.has("ima") else None,
     )
     fields.end()
+    _demand_list(unnamed.ima, unnamed.logs)
     core = unnamed.without_logs().encode() if unnamed.logs else data
     return dataclasses.replace(unnamed, digest=hashlib.sha256(core).digest())
 
@@ -277,7 +359,7 @@ def _parse_pcrs(fields: Fields) -> PCRValues:
 
 def _parse_logs(logs: Mapping[Any, Any]) -> Mapping[str, bytes]:
     for kind, data in logs.items():
-        if not isinstance(kind, str) or kind not in LOG_KINDS:
+        if not isinstance(kind, str) or kind not in CARRIED:
             raise MalformedError("evidence carries a log of unknown kind")
         if type(data) is not bytes:
             raise MalformedError(f"evidence needs bytes for the log {kind!r}")

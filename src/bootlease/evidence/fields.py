@@ -74,6 +74,18 @@ class Fields:
             raise MalformedError(f"{self._what} needs 0 to {at_most} in {name!r}")
         return value
 
+    def flag(self, name: str) -> bool:
+        """Take true or false."""
+        value: bool = self._take(name, bool, "true or false")
+        return value
+
+    def null(self, name: str) -> bool:
+        """Take an explicit null if that is what the member is, and tell whether it was."""
+        if name not in self._left or self._left[name] is not None:
+            return False
+        del self._left[name]
+        return True
+
     def version(self, name: str, known: int) -> None:
         """Take the message's version, which must be ``known``."""
         value: int = self._take(name, int, "an integer")

@@ -16,15 +16,16 @@ from bootlease import cbor
 from bootlease.errors import VerificationError
 from bootlease.evidence.binding import log_digest, qualifying_data
 from bootlease.evidence.challenge import Challenge
-from bootlease.evidence.document import Evidence
+from bootlease.evidence.document import Evidence, named_logs
 from bootlease.evidence.request import (
     MAX_KEY,
     LeaseRequest,
     PlainKey,
     TokenEncoding,
 )
+from bootlease.evidence.segment import IMA_LIST, IMASegment
 from bootlease.frozen import quick_init
-from bootlease.model import Finding
+from bootlease.model import NODES_REMEMBERED, Finding
 from bootlease.token import KeyProtection, PublicKey
 from bootlease.tpm import (
     AttestationKey,
@@ -71,7 +72,9 @@ class VerifiedEvidence:
         leases: The leases asked for.
         quote: The verified quote with the PCR values it covers.
         log_digests: SHA-256 of each log, by kind.
-        logs: The logs that came along, each of the digest above.
+        logs: The logs that came along, each of the digest above; and the IMA list.
+        ima: Which part of the IMA list it is. No signature covers it: what PCR 10 says of it is
+            the appraisal's to find out.
     """
 
     digest: bytes
@@ -81,6 +84,16 @@ class VerifiedEvidence:
     quote: VerifiedQuote
     log_digests: Mapping[str, bytes]
     logs: Mapping[str, bytes]
+    ima: IMASegment | None = None
+
+    def named_logs(self) -> tuple[bytes, ...]:
+        """Return the digest of everything long that the evidence names; see ``named_logs``."""
+        return named_logs(self.log_digests, self.ima)
+
+    def ima_list(self) -> bytes | None:
+        """Return the part of the IMA list; None where it is neither there nor empty."""
+        empty = b"" if self.ima is not None and self.ima.empty else None
+        return self.logs.get(IMA_LIST, empty)
 
 
 def verify_evidence(
@@ -135,6 +148,7 @@ def verify_evidence(
         quote=quote,
         log_digests=evidence.binding.logs,
         logs=evidence.logs,
+        ima=evidence.ima,
     )
 
 
@@ -153,6 +167,11 @@ def _challenge_findings(evidence: Evidence, challenge: Challenge, now: int) -> l
                 expected=f"before {challenge.expires_at}",
                 seen=str(now),
             )
+        )
+    if evidence.ima is not None and challenge.ima is None:
+        # What nobody asked for would be kept for nothing.
+        findings.append(
+            Finding("ima.list.unasked", "The challenge asks for no IMA list, but one came along.")
         )
     return findings
 
@@ -178,6 +197,9 @@ def _binding_findings(evidence: Evidence) -> list[Finding]:
             )
         )
     for kind, data in evidence.logs.items():
+        if kind == IMA_LIST:
+            findings += _list_findings(evidence.ima, data)
+            continue
         expected = binding.logs.get(kind)
         seen = log_digest(data)
         if expected is None or not hmac.compare_digest(seen, expected):
@@ -192,6 +214,20 @@ def _binding_findings(evidence: Evidence) -> list[Finding]:
     return findings
 
 
+def _list_findings(ima: IMASegment | None, data: bytes) -> tuple[Finding, ...]:
+    seen = log_digest(data)
+    if ima is not None and hmac.compare_digest(seen, ima.digest):
+        return ()
+    return (
+        Finding(
+            "ima.digest.mismatch",
+            "The IMA list presented is not the one that the evidence names.",
+            expected=None if ima is None else ima.digest.hex(),
+            seen=seen.hex(),
+        ),
+    )
+
+
 def _verify_lease(lease: LeaseRequest, key: AttestationKey) -> VerifiedLease:
     if isinstance(lease.confirmation, PlainKey):
         return _plain_lease(lease, lease.confirmation.cose_key)
@@ -204,7 +240,7 @@ def _verify_lease(lease: LeaseRequest, key: AttestationKey) -> VerifiedLease:
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _plain_lease(lease: LeaseRequest, cose_key: bytes) -> VerifiedLease:
     # A lease keeps its key over its renewals; a point off its curve is refused once (load).
     key = PublicKey.from_cose(cbor.decode(cose_key, max_bytes=MAX_KEY))

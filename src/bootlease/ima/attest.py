@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from bootlease.ima.entry import IMAEntry
     from bootlease.ima.framing import IMALimits
 
+_SHA1_SIZE: Final = HashAlg.SHA1.size
+_NO_FIELDS: Final = (0, b"", -2, b"", 0)
+"""What stands for the head of an entry that does not fit: no name has this length."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttestedList:
@@ -55,11 +59,6 @@ class AttestedList:
     ahead: int
     _data: bytes = field(repr=False)
     _hash_size: int = field(repr=False)
-
-    @property
-    def new_entries(self) -> int:
-        """How many entries this quote attests for the first time."""
-        return self.state.entries - self.previous.entries
 
     def occurrences(self, text: bytes) -> int:
         """Return how often bytes occur in the newly attested part, wherever in its entries."""
@@ -263,10 +262,6 @@ class _Replay:
                 expected=template_hash.hex(),
             ),
         )
-
-
-_SHA1_SIZE: Final = HashAlg.SHA1.size
-_NO_FIELDS: Final = (0, b"", -2, b"", 0)
 
 
 def _extends(bank: HashAlg, scheme: TemplateHash) -> tuple[NewHash, NewHash, bytes]:

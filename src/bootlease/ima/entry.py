@@ -158,7 +158,7 @@ def parse_template_data(template: bytes, data: bytes, *, violation: bool = False
     fields = template_fields(template)
     values = _split(data, len(fields))
     found = dict(zip(fields, values, strict=True))
-    digest = _digest_of(found, violation)
+    digest = _digest_of(found, violation=violation)
     name = _name_of(found)
     buffer = found.get(Field.BUFFER, b"")
     kind = _kind(digest, name, buffer)
@@ -208,7 +208,7 @@ _PLAIN: Final = {b"ima-ng": False, b"ima-sig": True, b"ima-ngv2": False, b"ima-s
 def _parse_plain(
     data: bytes,
     template: bytes,
-    violation: bool,  # noqa: FBT001
+    violation: bool,  # noqa: FBT001 - by name, each of 100,000 calls would cost more
 ) -> Measurement | None:
     """Read what nearly every entry has, in a third of the time.
 
@@ -285,7 +285,7 @@ def _parse_ima(data: bytes) -> Measurement:
     return Measurement(kind, IMADigest(DigestType.IMA, "sha1", data[:_SHA1_SIZE]), name)
 
 
-def _digest_of(found: dict[Field, bytes], violation: bool) -> IMADigest | None:  # noqa: FBT001
+def _digest_of(found: dict[Field, bytes], *, violation: bool) -> IMADigest | None:
     if Field.DIGEST in found:
         return parse_sha1(found[Field.DIGEST])
     for field, v2 in ((Field.DIGEST_NG, False), (Field.DIGEST_NGV2, True)):

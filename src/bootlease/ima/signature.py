@@ -57,6 +57,8 @@ _INODE: Final = struct.Struct("<8x4xIIH2x")
 
 _SECURITY_IMA: Final = b"security.ima"
 _DIGEST_NG: Final = 4
+_OVER_FILE_ID: Final = 3
+_VERSIONS: Final = (2, _OVER_FILE_ID)
 _KEY_ID_SIZE: Final = 4
 
 HASH_ALGO_NUMBERS: Final = {
@@ -222,7 +224,8 @@ def parse_file_signature(data: bytes) -> FileSignature:
         signature_type = SignatureType(kind)
     except ValueError as exc:
         raise MalformedError(f"an extended attribute of type {kind} is no signature") from exc
-    if version not in (2, 3) or (signature_type is SignatureType.VERITY and version != 3):  # noqa: PLR2004
+    versions = (_OVER_FILE_ID,) if signature_type is SignatureType.VERITY else _VERSIONS
+    if version not in versions:
         raise MalformedError(f"a file signature of version {version}")
     alg = HASH_ALGO_NUMBERS.get(number)
     return FileSignature(signature_type, version, alg, key_id, data[_HEADER.size :])
@@ -267,7 +270,7 @@ def _verify_xattr(measurement: Measurement, data: bytes, signers: FileSigners) -
     if alg is None or alg not in _PREHASHED:
         raise VerificationError(_WEAK_HASH)
     digest = _signed_digest(measurement, signature, alg)
-    if signature.version == 3:  # noqa: PLR2004
+    if signature.version == _OVER_FILE_ID:
         digest = alg.digest(_FILE_ID.pack(signature.type, _NUMBERS[alg]) + digest)
     signer = _find_signer(signers.named(signature.key_id), alg, digest, signature.signature)
     portable = signature.type is SignatureType.PORTABLE

@@ -15,6 +15,7 @@ from bootlease.ledger.cosignature import (
     VerifiedCosignature,
     verify_cosignature,
     verify_cosignatures,
+    witness_names,
 )
 from bootlease.ledger.governance import GovernanceDetail, GovernanceRecord
 from bootlease.ledger.leaf import Leaf, encode_leaf, parse_leaf
@@ -112,4 +113,5 @@ __all__ = [
     "verify_note",
     "verify_receipt",
     "verify_tlog_proof",
+    "witness_names",
 ]

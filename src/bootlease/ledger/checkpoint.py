@@ -31,6 +31,15 @@ MAX_EXTENSIONS: Final = 16
 _LINES: Final = 3
 
 
+def ledger_name(issuer: str) -> str:
+    """Return how the ledger of an issuer is named: in its key, and before its shards' names.
+
+    Args:
+        issuer: The verifier's URL.
+    """
+    return issuer.partition("://")[2] + "/ledger"
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """The state of a log, unverified.
@@ -156,7 +165,7 @@ def verify_checkpoint(
     """
     signed = parse_signed_checkpoint(data)
     verify_origin(signed.checkpoint.origin, key, origin)
-    signature = next((one for one in signed.note.signatures if key.signed(one)), None)
+    signature = next((one for one in signed.note.signatures if key.matches(one)), None)
     if signature is None:
         raise VerificationError(
             Finding(

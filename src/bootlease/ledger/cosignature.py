@@ -13,7 +13,7 @@ Not handled: cosignatures of subtrees that do not begin at the first leaf.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final, Protocol
@@ -150,7 +150,7 @@ def verify_cosignature(body: bytes, signature: NoteSignature, key: NoteKey) -> V
         raise ValueError("the key is not one that cosigns")
     checkpoint = parse_checkpoint(body)
     material = signature.signature
-    if not key.signed(signature) or len(material) != _TIMESTAMP.size + size:
+    if not key.matches(signature) or len(material) != _TIMESTAMP.size + size:
         raise _invalid(key)
     timestamp = _TIMESTAMP.unpack_from(material)[0]
     if timestamp > MAX_TIMESTAMP or not _check(
@@ -181,6 +181,14 @@ def _mldsa44_key(public: bytes) -> MLDSA44PublicKey:
     return MLDSA44PublicKey.from_public_bytes(public)
 
 
+def witness_names(keys: Iterable[NoteKey]) -> tuple[str, ...]:
+    """Return whose keys these are, each name once: the heads that a quorum counts.
+
+    A witness with two keys is still one that may be deceived.
+    """
+    return tuple(dict.fromkeys(key.name for key in keys))
+
+
 def verify_cosignatures(
     checkpoint: VerifiedCheckpoint, keys: Sequence[NoteKey], *, at_least: int
 ) -> tuple[VerifiedCosignature, ...]:
@@ -203,16 +211,16 @@ def verify_cosignatures(
             verify_cosignature(note.body, signature, key)
             for signature in note.signatures
             for key in keys
-            if key.signed(signature)
+            if key.matches(signature)
         ]
     )
-    names = {one.key.name for one in found}
+    names = witness_names(one.key for one in found)
     if len(names) < at_least:
         raise VerificationError(
             Finding(
                 "ledger.cosignature.missing",
                 f"{len(names)} trusted witnesses cosigned the checkpoint, not {at_least}.",
-                expected=", ".join(sorted({key.name for key in keys})),
+                expected=", ".join(sorted(witness_names(keys))),
                 seen=", ".join(sorted(names)),
             )
         )

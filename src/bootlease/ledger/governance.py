@@ -33,6 +33,8 @@ MAX_GOVERNANCE: Final = 256 * 1024
 
 LEDGER_OPENED: Final = "ledger.opened"
 SHARD_OPENED: Final = "shard.opened"
+ENROLLED: Final = "node.enrolled"
+"""Its details are the ``node`` and the digest of its ``enrolment`` record."""
 CHECKPOINT: Final = "checkpoint"
 """The detail of a ``shard.opened`` that holds the final checkpoint of the shard before, whole."""
 

@@ -104,7 +104,7 @@ class NoteKey:
             raise MalformedError("verifier key: the id is not that of name and key")
         return key
 
-    def signed(self, signature: NoteSignature) -> bool:
+    def matches(self, signature: NoteSignature) -> bool:
         """Tell whether a signature says that it is by this key."""
         return signature.key_id == self.key_id and signature.name == self.name
 
@@ -266,7 +266,7 @@ def verify_note(data: bytes, keys: Sequence[NoteKey]) -> VerifiedNote:
     note = parse_note(data)
     known, unknown = [], []
     for signature in note.signatures:
-        key = next((key for key in keys if key.signed(signature)), None)
+        key = next((key for key in keys if key.matches(signature)), None)
         if key is None:
             unknown.append(signature)
         else:
@@ -293,7 +293,7 @@ def verify_signature(body: bytes, signature: NoteSignature, key: NoteKey) -> Non
     """
     if key.kind is not SignatureType.ED25519:
         raise ValueError("cosignature keys sign other messages than a note's text")
-    if not key.signed(signature) or not ed25519_check(key.public)(signature.signature, body):
+    if not key.matches(signature) or not ed25519_check(key.public)(signature.signature, body):
         raise VerificationError(
             Finding(
                 "ledger.note.signature.invalid",

@@ -10,7 +10,6 @@ Everything here is unverified: ``bootlease.audit.verify_proof`` says what it pro
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from typing import Any, Final, NoReturn, TypeVar
 from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.ledger.merkle import HASH_SIZE, MAX_PATH, MAX_SIZE
+from bootlease.model import sha256
 
 PROOF_TYPE: Final = "bootlease/proof/1"
 MAX_PROOF: Final = 64 * 1024 * 1024
-"""A lineage of some twenty thousand renewals; a proof of a first lease has some 60 kB."""
+"""A lineage of some twenty thousand renewals; a proof of a first lease has 13 to 16 kB."""
 MAX_ITEMS: Final = 1_000_000
 """Of CBOR: a decision has 10, and one for each hash of its path. In memory 100 MB at most."""
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _MEMBERS: Final = frozenset(
     {
-        *("type", "token", "receipt", "claims", "shards", "witnesses", "decisions", "enrolments"),
+        *("type", "token", "receipt", "claims", "shards", "witnesses", "decisions", "enrolment"),
         *("policies", "references", "roots", "certificates", "logs"),
     }
 )
@@ -135,7 +135,7 @@ class ProofFile:
         shards: Consecutive trees of the ledger, the oldest first.
         witnesses: Verifier keys of every witness that cosigned one of their checkpoints, sorted.
         decisions: The lineage: from the decision over full evidence to the lease's own.
-        enrolments: Enrolment records that they name.
+        enrolment: The enrolment record that they all name.
         policies: Policies that they name, canonical.
         references: Reference sets that they name, canonical.
         roots: Sets of roots that they name, as sorted fingerprints.
@@ -149,7 +149,7 @@ class ProofFile:
     shards: tuple[ProvenShard, ...]
     witnesses: tuple[str, ...]
     decisions: tuple[ProvenDecision, ...]
-    enrolments: tuple[ProvenEnrolment, ...]
+    enrolment: ProvenEnrolment
     policies: tuple[bytes, ...]
     references: tuple[bytes, ...]
     roots: tuple[tuple[bytes, ...], ...]
@@ -167,7 +167,7 @@ class ProofFile:
                 "shards": [shard.wire() for shard in self.shards],
                 "witnesses": list(self.witnesses),
                 "decisions": [decision.wire() for decision in self.decisions],
-                "enrolments": [enrolment.wire() for enrolment in self.enrolments],
+                "enrolment": self.enrolment.wire(),
                 "policies": list(self.policies),
                 "references": list(self.references),
                 "roots": [list(names) for names in self.roots],
@@ -198,7 +198,7 @@ def parse_proof(data: bytes) -> ProofFile:
         shards=_items(members, "shards", _shard),
         witnesses=_items(members, "witnesses", _vkey),
         decisions=_items(members, "decisions", _decision),
-        enrolments=_items(members, "enrolments", _enrolment),
+        enrolment=_enrolment(members["enrolment"], "enrolment"),
         policies=_pool(members, "policies"),
         references=_pool(members, "references"),
         roots=_items(members, "roots", _fingerprints),
@@ -207,7 +207,6 @@ def parse_proof(data: bytes) -> ProofFile:
     )
     if not proof.shards or not proof.decisions:
         _refuse("has no checkpoint or no decision")
-    _demand_order([each.record for each in proof.enrolments], "enrolments", sha256)
     _demand_order(proof.witnesses, "witnesses", lambda key: key)
     _demand_order(proof.roots, "roots", lambda names: names)
     return proof
@@ -215,11 +214,6 @@ def parse_proof(data: bytes) -> ProofFile:
 
 def _refuse(problem: str) -> NoReturn:
     raise MalformedError(f"the proof file {problem}")
-
-
-def sha256(data: bytes) -> bytes:
-    """Return the digest that names a piece."""
-    return hashlib.sha256(data).digest()
 
 
 def _demand_order(items: Sequence[T], name: str, key: Callable[[T], Any]) -> None:

@@ -30,7 +30,7 @@ from typing import Any, Final
 from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.frozen import quick_init
-from bootlease.model import Effect, Finding
+from bootlease.model import NODES_REMEMBERED, Effect, Finding
 
 RECORD_TYPE: Final = "bootlease/decision/2"
 MAX_RECORD: Final = 4 * 1024 * 1024
@@ -205,7 +205,7 @@ def _encode_findings(findings: tuple[Finding, ...]) -> bytes:
     return cbor.encode([finding.as_dict() for finding in findings])
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _opening(issuer: str, node: bytes) -> bytes:
     return _HEAD + cbor.encode(issuer) + cbor.encode(node)
 
@@ -222,7 +222,7 @@ def _encode_lease(lease: GrantedLease) -> bytes:
     return b"\x85" + lease_id + granted + expires_at
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _granted(scope: tuple[str, ...], audience: str, thumbprint: bytes) -> bytes:
     return cbor.encode(scope) + cbor.encode(audience) + cbor.encode(thumbprint)
 

@@ -4,6 +4,9 @@ A renewal continues the lineage only while nothing it rests on has changed: its 
 the life of the lease before. Everything else begins a new lineage, with every log in full, so
 that no lineage stands on a log the verifier has not appraised (design section 4, step 6).
 
+How far the node's IMA list was appraised belongs to the lineage too, and is carried here; what it
+says of further entries is ``appraisal.ima``'s to judge.
+
 Not handled: delegation; and that two different renewals of one head end the lineage, which only
 the store can see, in the transaction that moves the head.
 """
@@ -14,16 +17,34 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence import VerifiedEvidence
 from bootlease.evidence.fields import DIGEST_SIZE
 from bootlease.frozen import quick_init
+from bootlease.ima.state import IMAState
 from bootlease.model import ClockInfo, Finding
 
 MAX_PRIOR: Final = 4096
+MAX_SEQUENCE: Final = 10_000
+"""Number of a lineage's last decision. A lease is proven by its lineage back to full evidence: what
+is granted must fit into a proof (``ledger.prooffile.MAX_PROOF``). Agents begin anew long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class IMAProgress:
+    """How far an IMA list was appraised.
+
+    Attributes:
+        state: Behind the last entry that a quote vouched for: what further entries continue.
+        rules: Digest of all that its entries were judged by. Under other rules the entries before
+            count for nothing, and the list has to be seen whole.
+    """
+
+    state: IMAState
+    rules: bytes
 
 
 @quick_init
@@ -39,6 +60,7 @@ class Prior:
         expires_at: First second at which its leases are over.
         log_digests: SHA-256 of the logs that were appraised, by kind.
         policy_epoch: Epoch of the policy that granted.
+        ima: How far the IMA list was appraised, where the policy looked at it.
     """
 
     root: bytes
@@ -48,28 +70,30 @@ class Prior:
     expires_at: int
     log_digests: Mapping[str, bytes]
     policy_epoch: int
+    ima: IMAProgress | None = None
     _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
 
     def encode(self) -> bytes:
         """Return the deterministic CBOR: an array, for an order that needs no sorting.
 
         ``[root, head, sequence, [clock, resetCount, restartCount, safe], expires at,
-        {kind: log digest}, policy epoch]``
+        {kind: log digest}, policy epoch]``; where IMA was appraised, ``[state, rules]`` is last.
         """
         if self._encoded is not None:
             return self._encoded
         clock = self.clock_info
-        encoded = cbor.encode(
-            [
-                self.root,
-                self.head,
-                self.sequence,
-                [clock.clock, clock.reset_count, clock.restart_count, clock.safe],
-                self.expires_at,
-                dict(self.log_digests),
-                self.policy_epoch,
-            ]
-        )
+        members: list[Any] = [
+            self.root,
+            self.head,
+            self.sequence,
+            [clock.clock, clock.reset_count, clock.restart_count, clock.safe],
+            self.expires_at,
+            dict(self.log_digests),
+            self.policy_epoch,
+        ]
+        if self.ima is not None:
+            members.append([self.ima.state.encode(), self.ima.rules])
+        encoded = cbor.encode(members)
         object.__setattr__(self, "_encoded", encoded)
         return encoded
 
@@ -81,9 +105,10 @@ class Prior:
             MalformedError: The bytes are no prior state.
         """
         members = cbor.decode(data, max_bytes=MAX_PRIOR)
-        if type(members) is not list or [type(member) for member in members] != _PRIOR_TYPES:
+        types = [type(member) for member in members] if type(members) is list else []
+        if types not in (_PRIOR_TYPES, [*_PRIOR_TYPES, list]):
             raise MalformedError("a prior state has other members")
-        root, head, sequence, clock, expires_at, logs, epoch = members
+        root, head, sequence, clock, expires_at, logs, epoch, *progress = members
         if [type(value) for value in clock] != [int, int, int, bool]:
             raise MalformedError("a prior state needs the TPM's counters")
         if len(root) != DIGEST_SIZE or len(head) != DIGEST_SIZE:
@@ -93,12 +118,22 @@ class Prior:
         for kind, digest in logs.items():
             if type(kind) is not str or type(digest) is not bytes or len(digest) != DIGEST_SIZE:
                 raise MalformedError("a prior state needs log digests")
-        prior = cls(root, head, sequence, ClockInfo(*clock), expires_at, logs, epoch)
+        ima = _parse_progress(progress[0]) if progress else None
+        prior = cls(root, head, sequence, ClockInfo(*clock), expires_at, logs, epoch, ima)
         object.__setattr__(prior, "_encoded", data)
         return prior
 
 
 _PRIOR_TYPES: Final = [bytes, bytes, int, list, int, dict, int]
+
+
+def _parse_progress(members: Sequence[Any]) -> IMAProgress:
+    if [type(member) for member in members] != [bytes, bytes]:
+        raise MalformedError("a prior state needs state and rules of an IMA list")
+    state, rules = members
+    if len(rules) != DIGEST_SIZE:
+        raise MalformedError("a prior state needs the digest of IMA rules")
+    return IMAProgress(IMAState.parse(state), rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +213,15 @@ def _continuity(prior: Prior, evidence: VerifiedEvidence, now: int) -> list[Find
                 "The lease to renew has lapsed; begin a new lineage.",
                 expected=f"before {prior.expires_at}",
                 seen=str(now),
+            )
+        )
+    if prior.sequence >= MAX_SEQUENCE:
+        findings.append(
+            Finding(
+                "lineage.too-long",
+                "The lineage has as many leases as a proof may hold; begin a new one.",
+                expected=f"at most {MAX_SEQUENCE}",
+                seen=str(prior.sequence + 1),
             )
         )
     # A boot is a lineage's whole extent: another boot may run other software under old leases.

@@ -26,6 +26,7 @@ from bootlease.node.bundle import JoinBundle
 from bootlease.node.calls import UnavailableError, Verifier
 from bootlease.node.confirm import Confirmation, ConfirmationKey, make_key
 from bootlease.node.enrol import attestation_key_name, enrol
+from bootlease.node.ima import IMASource
 from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
 from bootlease.node.logs import EventLogSource
 from bootlease.node.memory import Enrolment, Lineage, Memory, Question
@@ -34,8 +35,6 @@ from bootlease.node.wishes import LeaseWish
 from bootlease.ports import Clock, TPMDevice
 from bootlease.token import LineageClaim
 
-LOG_WANTED: Final = frozenset({"eventlog.unavailable"})
-"""Findings that ask for the log itself; the challenge still stands."""
 CHALLENGE_GONE: Final = frozenset(
     {"challenge.unknown", "challenge.expired", "challenge.spent", "challenge.outdated"}
 )
@@ -45,8 +44,12 @@ NODE_GONE: Final = frozenset({"node.unknown"})
 LINEAGE: Final = "lineage."
 """Findings that speak of the chain of leases alone: the node may begin another at once."""
 
-_TRIES: Final = 4
-"""Requests of one attempt: log asked for, challenge gone, lineage ended, and once more."""
+_TRIES: Final = 5
+RENEWALS: Final = 5_000
+"""Leases of a lineage before the agent begins another by itself: each lease is proven by all before
+it, and a verifier ends a lineage whose proofs would grow beyond bounds."""
+"""Requests of one attempt: log and IMA list asked for, challenge gone, lineage ended, and once
+more."""
 
 
 class MemoryStore(Protocol):
@@ -114,6 +117,7 @@ class NodeAgent:
         clock: Wall clock and CLOCK_BOOTTIME.
         jitter: Source of jitter.
         say: Told in one line what happens.
+        ima: Its IMA list, where its kernel keeps one.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class NodeAgent:
         clock: Clock,
         jitter: Jitter,
         say: Callable[[str], None],
+        ima: IMASource | None = None,
     ) -> None:
         if not settings.wishes:
             raise ValueError("an agent needs at least one lease to keep")
@@ -140,6 +145,7 @@ class NodeAgent:
         self._clock = clock
         self._jitter = jitter
         self._say = say
+        self._ima = ima
         self._memory = store.load()
         self._keys: tuple[ConfirmationKey, ...] = ()
         self._pending: _Pending | None = None
@@ -241,6 +247,9 @@ class NodeAgent:
     def _attest(self, question: Question) -> _Pending:
         log = self._log.read()
         lineage = self._live_lineage()
+        if lineage is not None and lineage.sequence >= RENEWALS:
+            self._say("the lineage is long: a new one begins, and the lease goes on until then")
+            lineage = None
         made = self._quote(question, lineage, log)
         if lineage is not None and not _same_boot(
             made.clock.reset_count, made.clock.restart_count, lineage
@@ -267,6 +276,7 @@ class NodeAgent:
             previous=None if lineage is None else lineage.head,
             log=log,
             include_log=lineage is None,
+            ima=self._ima,
         )
         if lineage is not None and made.evidence.binding.logs["tcg"] != lineage.log:
             return made.with_log()
@@ -311,9 +321,10 @@ class NodeAgent:
     def _refusal(self, pending: _Pending, refused: VerificationError) -> None:
         """Return where another request may bring more; raise what stands."""
         found = {finding.id for finding in refusals(refused.findings)}
-        if found and found <= LOG_WANTED and not pending.attestation.has_log:
-            self._say("the verifier asks for the event log")
-            pending.attestation = pending.attestation.with_log()
+        fuller = pending.attestation.completed(found, self._ima)
+        if fuller is not None:
+            self._say("the verifier asks for a log in full")
+            pending.attestation = fuller
             pending.first_sent_at = None
             return
         if found and found <= CHALLENGE_GONE:

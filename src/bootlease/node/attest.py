@@ -1,21 +1,24 @@
-"""From a challenge to evidence: quote, logs and request, bound together.
+"""From a challenge to evidence: quote, logs and request, bound together; then the IMA list.
 
-Layout: docs/protocol.md, "Evidence" and "Binding". No state and no clock here: who calls decides
-which lineage is continued and whether the log goes along.
+Layout: docs/protocol.md, "Evidence" and "Binding". The IMA list is read once the quote is made: it
+may run ahead of what was quoted, and must not be behind. No state and no clock here: who calls
+decides which lineage is continued and whether the log goes along.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bootlease.evidence import (
+    IMA_LIST,
     Binding,
     Challenge,
     Evidence,
+    IMASegment,
     LeaseRequest,
     confirmation_digest,
     log_digest,
@@ -23,10 +26,15 @@ from bootlease.evidence import (
 )
 from bootlease.evidence.binding import qualifying_data
 from bootlease.model import ClockInfo
+from bootlease.node.ima import IMASource
 from bootlease.ports import TPMDevice
 from bootlease.tpm import parse_attest
 
 EVENT_LOG: Final = "tcg"
+LOG_WANTED: Final = frozenset({"eventlog.unavailable"})
+"""What is found where the event log itself is asked for; the challenge still stands."""
+LIST_WANTED: Final = frozenset({"ima.list.wanted"})
+"""What is found where the IMA list is asked for from its first entry; the challenge stands too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class Attestation:
     def __post_init__(self) -> None:
         data = self.evidence.encode()
         object.__setattr__(self, "data", data)
-        core = self.evidence.without_logs().encode() if self.has_log else data
+        core = self.evidence.without_logs().encode() if self.evidence.logs else data
         object.__setattr__(self, "digest", hashlib.sha256(core).digest())
 
     @property
@@ -58,10 +66,39 @@ class Attestation:
         """The event log itself goes along, not only its digest."""
         return EVENT_LOG in self.evidence.logs
 
+    def completed(self, wanted: Collection[str], ima: IMASource | None) -> Attestation | None:
+        """Return the same evidence with what a verifier asks for; None if that is nothing more.
+
+        Args:
+            wanted: Ids of the findings that refuse.
+            ima: The IMA list of this boot.
+
+        Raises:
+            TransportError: The list cannot be read.
+        """
+        if set(wanted) == LOG_WANTED and not self.has_log:
+            return self.with_log()
+        if set(wanted) == LIST_WANTED and ima is not None and not self.has_whole_list:
+            return self.with_whole_list(ima)
+        return None
+
     def with_log(self) -> Attestation:
         """Return the same evidence, under the same quote, with its event log."""
-        full = dataclasses.replace(self.evidence, logs={EVENT_LOG: self.log})
+        full = dataclasses.replace(self.evidence, logs={**self.evidence.logs, EVENT_LOG: self.log})
         return Attestation(full, self.log, self.clock)
+
+    @property
+    def has_whole_list(self) -> bool:
+        """The IMA list goes along from its first entry, or none was asked for."""
+        return self.evidence.ima is None or self.evidence.ima.first == 0
+
+    def with_whole_list(self, source: IMASource) -> Attestation:
+        """Return the same evidence, under the same quote, with the IMA list as it is now.
+
+        Raises:
+            TransportError: The list cannot be read.
+        """
+        return Attestation(with_list(self.evidence, source, 0), self.log, self.clock)
 
 
 def attest(
@@ -72,6 +109,7 @@ def attest(
     previous: bytes | None,
     log: bytes,
     include_log: bool,
+    ima: IMASource | None = None,
 ) -> Attestation:
     """Quote for ``challenge`` and put the evidence together.
 
@@ -82,9 +120,10 @@ def attest(
         previous: Head of the lineage to continue, or None to begin one.
         log: The event log of this boot.
         include_log: Send it whole; otherwise by digest, for a verifier that has seen it.
+        ima: The IMA list of this boot, for a challenge that asks for it.
 
     Raises:
-        TransportError: The TPM cannot be reached or refuses.
+        TransportError: The TPM cannot be reached or refuses, or the IMA list cannot be read.
         MalformedError: The TPM gave something that is no quote.
     """
     binding = Binding(
@@ -105,4 +144,22 @@ def attest(
         pcrs=quoted.pcrs,
         logs={EVENT_LOG: log} if include_log else {},
     )
+    if challenge.ima is not None and ima is not None:
+        # Who begins a lineage is believed nothing of what an earlier one has seen.
+        evidence = with_list(evidence, ima, 0 if previous is None else challenge.ima)
     return Attestation(evidence, log, parse_attest(quoted.attest).clock_info)
+
+
+def with_list(evidence: Evidence, source: IMASource, first: int) -> Evidence:
+    """Return evidence with the entries of an IMA list from ``first`` on; none if there is no list.
+
+    Raises:
+        TransportError: The list cannot be read.
+    """
+    entries = source.since(first)
+    logs = {kind: log for kind, log in evidence.logs.items() if kind != IMA_LIST}
+    if entries is None:
+        return dataclasses.replace(evidence, logs=logs, ima=None)
+    if entries:
+        logs[IMA_LIST] = entries
+    return dataclasses.replace(evidence, logs=logs, ima=IMASegment.of(first, entries))

@@ -217,7 +217,8 @@ def _refusal(problem: Problem) -> VerificationError:
     refused = VerificationError(*problem.findings)
     if problem.decision is not None:
         refused.add_note(
-            f"recorded at the verifier: `bootlease verifier decision {problem.decision}` shows it"
+            "recorded at the verifier: there"
+            f" `bootlease explain {problem.decision}` says what changed"
         )
     return refused
 

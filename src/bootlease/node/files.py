@@ -21,8 +21,8 @@ def reason(exc: OSError) -> str:
     return exc.strerror or str(exc)
 
 
-def read_bounded(path: Path, what: str, *, at_most: int) -> bytes:
-    """Read a whole file that must not be longer than ``at_most`` bytes.
+def read_bounded(path: Path, what: str, *, at_most: int, start: int = 0) -> bytes:
+    """Read a file to its end, which must not be more than ``at_most`` bytes away.
 
     Files of securityfs and procfs say that they are empty, so size is not asked for.
 
@@ -30,6 +30,7 @@ def read_bounded(path: Path, what: str, *, at_most: int) -> bytes:
         path: The file.
         what: Its name in errors, for example ``"event log"``.
         at_most: Bytes that are read at most.
+        start: Where to begin.
 
     Raises:
         TransportError: It cannot be read, or is longer.
@@ -37,6 +38,8 @@ def read_bounded(path: Path, what: str, *, at_most: int) -> bytes:
     data = bytearray()
     try:
         with path.open("rb", buffering=0) as file:
+            if start:
+                file.seek(start)
             while chunk := file.read(min(_READ_CHUNK, at_most + 1 - len(data))):
                 data += chunk
                 if len(data) > at_most:

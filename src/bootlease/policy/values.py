@@ -6,7 +6,6 @@ its name.
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import re
 from collections.abc import Mapping
@@ -15,7 +14,10 @@ from typing import Final
 
 from bootlease import cbor
 from bootlease.evidence.request import MAX_AUDIENCE
+from bootlease.ima import IMA_PCR
 from bootlease.model import PCR_COUNT, Effect, HashAlg
+from bootlease.policy.boot import BootPolicy, IMAPolicy, Mode
+from bootlease.policy.enrolment import EnrolmentPolicy
 from bootlease.reference import is_reference_name
 from bootlease.token import PolicyClaim
 from bootlease.token.scope import is_scope_name
@@ -26,26 +28,9 @@ MAX_LIFE: Final = 900
 MAX_LEASES: Final = 64
 MAX_LIST: Final = 4096
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_WEAK_BANKS: Final = frozenset({HashAlg.SHA1})
-_RESETTABLE: Final = frozenset({16, 23})
-_DIGEST_SIZE: Final = 32
+WEAK_BANKS: Final = frozenset({HashAlg.SHA1})
+RESETTABLE_PCRS: Final = frozenset({16, 23})
 POLICY_TYPE: Final = "bootlease/policy/1"
-
-
-class Admission(enum.Enum):
-    """Who may enrol."""
-
-    ALLOWLIST = "allowlist"
-    JOIN_TOKEN = "join-token"  # noqa: S105 - a word of the policy file, no secret
-    ANY_ENDORSED = "any-endorsed"
-
-
-class EKAlgorithm(enum.Enum):
-    """The one EK algorithm of a policy, so that one TPM has one node id."""
-
-    RSA_2048 = "rsa-2048"
-    ECC_P256 = "ecc-p256"
-    ECC_P384 = "ecc-p384"
 
 
 def _distinct(values: tuple[object, ...], what: str, *, empty: bool = False) -> None:
@@ -76,13 +61,13 @@ class QuotePolicy:
     def __post_init__(self) -> None:
         _distinct(self.banks, "quote.banks")
         _distinct(self.pcrs, "quote.pcrs")
-        if weak := [bank.label for bank in self.banks if bank in _WEAK_BANKS]:
+        if weak := [bank.label for bank in self.banks if bank in WEAK_BANKS]:
             raise ValueError(f"quote.banks: bank {weak[0]} proves nothing, its hash is broken")
         for pcr in self.pcrs:
             if not 0 <= pcr < PCR_COUNT:
                 raise ValueError(f"quote.pcrs: there is no PCR {pcr}")
             # D19: anybody on the node resets and extends these two at will.
-            if pcr in _RESETTABLE:
+            if pcr in RESETTABLE_PCRS:
                 raise ValueError(f"quote.pcrs: PCR {pcr} can be reset by anybody on the node")
         # As in the digest: policies of one digest must judge alike, findings' order included.
         banks, pcrs = tuple(sorted(self.banks)), tuple(sorted(self.pcrs))
@@ -123,53 +108,32 @@ class LeasePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolmentPolicy:
-    """Who may enrol.
-
-    Attributes:
-        admit: How a node is let in.
-        ek_algorithm: The EK it enrols with.
-        allow_ek: SHA-256 of the DER SubjectPublicKeyInfo of EKs that may enrol, for an allowlist.
-        unsafe_unendorsed_ek: EKs that need no certificate: an operator vouches for them alone.
-    """
-
-    admit: Admission
-    ek_algorithm: EKAlgorithm
-    allow_ek: frozenset[bytes]
-    unsafe_unendorsed_ek: frozenset[bytes]
-
-    def __post_init__(self) -> None:
-        for name, digests in (
-            ("allow_ek", self.allow_ek),
-            ("unsafe_unendorsed_ek", self.unsafe_unendorsed_ek),
-        ):
-            if any(len(digest) != _DIGEST_SIZE for digest in digests):
-                raise ValueError(f"enrolment.{name} holds SHA-256 digests in hex")
-        if self.admit is Admission.ALLOWLIST:
-            if not self.allow_ek | self.unsafe_unendorsed_ek:
-                raise ValueError("enrolment.allow_ek must not be empty for an allowlist")
-        elif self.allow_ek:
-            raise ValueError(f"enrolment.allow_ek has no meaning with admit = {self.admit.value!r}")
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """One policy.
 
     Attributes:
         id: Its name.
+        mode: What becomes of a decision by it.
         quote: What must be quoted.
         accept: Names of the reference sets that a boot may match.
+        boot: What the events of a boot must mean.
+        ima: What the files that the running system loaded must be.
         lease: What may be granted.
         enrolment: Who may enrol.
+        boot_selection: The PCRs that the boot's own logs must explain: of those in ``quote`` all
+            but PCR 10 where IMA is appraised, for it moves with every file that is opened.
         digest: SHA-256 of the canonical form: the same for files that differ in layout only.
     """
 
     id: str
+    mode: Mode
     quote: QuotePolicy
     accept: tuple[str, ...]
+    boot: BootPolicy
+    ima: IMAPolicy
     lease: LeasePolicy
     enrolment: EnrolmentPolicy
+    boot_selection: Mapping[HashAlg, tuple[int, ...]] = field(init=False, repr=False, compare=False)
     digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -179,8 +143,20 @@ class Policy:
         for name in self.accept:
             if not is_reference_name(name):
                 raise ValueError(f"references.accept: {name!r:.80} is no reference name")
+        self.boot.demand_pcrs(self.quote.pcrs)
+        object.__setattr__(self, "boot_selection", self._boot_selection())
         object.__setattr__(self, "accept", tuple(sorted(self.accept)))
         object.__setattr__(self, "digest", hashlib.sha256(self.encode()).digest())
+
+    def _boot_selection(self) -> Mapping[HashAlg, tuple[int, ...]]:
+        if not self.ima.required:
+            return self.quote.selection
+        if IMA_PCR not in self.quote.pcrs:
+            raise ValueError('ima: appraise = "required" needs PCR 10 in quote.pcrs')
+        return {
+            bank: tuple(pcr for pcr in pcrs if pcr != IMA_PCR)
+            for bank, pcrs in self.quote.selection.items()
+        }
 
     def __hash__(self) -> int:
         # The digest says everything, and a byte string keeps its hash.
@@ -193,18 +169,18 @@ class Policy:
             {
                 "type": POLICY_TYPE,
                 "id": self.id,
+                "mode": self.mode.value,
                 "banks": sorted(int(bank) for bank in quote.banks),
                 "pcrs": sorted(quote.pcrs),
                 "unsafe_clock": quote.unsafe_clock.value,
                 "accept": sorted(self.accept),
+                "boot": self.boot.wire(),
+                "ima": self.ima.wire(),
                 "life": lease.life,
                 "scopes": sorted(lease.scopes),
                 "audiences": sorted(lease.audiences),
                 "max_leases": lease.max_leases,
-                "admit": enrolment.admit.value,
-                "ek_algorithm": enrolment.ek_algorithm.value,
-                "allow_ek": sorted(enrolment.allow_ek),
-                "unsafe_unendorsed_ek": sorted(enrolment.unsafe_unendorsed_ek),
+                **enrolment.wire(),
             }
         )
 

@@ -14,7 +14,7 @@ from bootlease.ports.values import (
     Committed,
     DecisionCommit,
     EnrolledNode,
-    Governance,
+    InForce,
     PendingEnrolment,
     Standing,
     StoredAnswer,
@@ -105,7 +105,14 @@ class Store(Protocol):
         Raises ``VerificationError`` or ``MalformedError`` where a piece is missing or damaged.
         """
 
-    async def governance(self) -> Governance:
+    async def explanation_pieces(self, name: bytes) -> tuple[bytes, bytes] | None:
+        """Return a decision's digest and all that its explanation asks for (``explain.gather``).
+
+        ``name`` is that digest, or a node's id for its latest decision. None where there is none.
+        Raises ``VerificationError`` or ``MalformedError`` where a record is damaged.
+        """
+
+    async def in_force(self) -> InForce:
         """Return the numbers of what the operator has decided."""
 
     async def activate_policy(self, policy: StoredPolicy, *, author: str) -> bool:

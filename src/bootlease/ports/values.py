@@ -131,7 +131,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Governance:
+class InForce:
     """What the operator had decided, as numbers that change whenever that changes.
 
     Attributes:
@@ -155,7 +155,7 @@ class DecisionCommit:
         nonce: The challenge that the decision consumes.
         lineage_version: Of the lineage that was appraised against.
         lineage: State to continue from, or None: the lineage ends.
-        governance: What the operator had decided when it was appraised.
+        in_force: What the operator had decided when it was appraised.
         high_water: The node's high-water mark that it was appraised against.
         counters: Where the quote showed the TPM, to raise that mark.
         digest: Of the decision record.
@@ -165,7 +165,9 @@ class DecisionCommit:
         request: SHA-256 of the request's body: what the same answer is given to again.
         evidence: Digest of ``document``.
         document: The evidence document with its logs left out.
-        logs: The logs that came along, by digest.
+        root: Evidence digest that its lineage began with.
+        named_logs: Digests of the logs that the document names: what must be kept with it.
+        logs: Those of them that came along, by digest.
         granted: The verdict.
         finish: Makes the answer's body from the receipts of the decision's leaves, one for each
             lease in order, one alone for a refusal. Runs inside the transaction.
@@ -179,7 +181,7 @@ class DecisionCommit:
     nonce: bytes
     lineage_version: int
     lineage: Prior | None
-    governance: Governance
+    in_force: InForce
     high_water: HighWaterMark
     counters: HighWaterMark
     digest: bytes
@@ -189,6 +191,8 @@ class DecisionCommit:
     request: bytes
     evidence: bytes
     document: bytes
+    root: bytes
+    named_logs: tuple[bytes, ...]
     logs: Mapping[bytes, bytes]
     granted: bool
     finish: Callable[[Sequence[Receipt]], bytes]

@@ -13,6 +13,8 @@ from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence.fields import Fields
 from bootlease.model import HashAlg
+from bootlease.reference.bootfile import parse_boot_rules
+from bootlease.reference.bootrules import RULE_NAMES, BootRules
 from bootlease.reference.values import (
     MAX_DESCRIPTION,
     MAX_EVENTS,
@@ -51,6 +53,7 @@ def parse_canonical_reference(data: bytes) -> ReferenceSet:
             },
             not_before=fields.unsigned("nbf") if fields.has("nbf") else None,
             not_after=fields.unsigned("exp") if fields.has("exp") else None,
+            boot=_boot(fields) if fields.has("boot") else None,
         )
     except ValueError as exc:
         raise MalformedError(f"reference: {exc}") from exc
@@ -58,6 +61,16 @@ def parse_canonical_reference(data: bytes) -> ReferenceSet:
     if reference.encode() != data:
         raise MalformedError("the reference set is not in its canonical form")
     return reference
+
+
+def _boot(fields: Fields) -> BootRules:
+    return parse_boot_rules(dict(fields.map("boot", at_most=len(RULE_NAMES))), _digest)
+
+
+def _digest(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise MalformedError("reference: a digest of the boot rules is not bytes")
+    return value
 
 
 def _pcr(value: object) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bootlease.reference.bootfile import boot_rules_file
+from bootlease.reference.bootrules import BootRules
 from bootlease.reference.values import (
     EventsReference,
     PCRReference,
@@ -15,6 +18,7 @@ from bootlease.reference.values import (
 )
 
 _SHOWN: Final = 16
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Change(enum.Enum):
@@ -74,6 +78,7 @@ def diff(first: ReferenceSet, second: ReferenceSet) -> tuple[Difference, ...]:
         )
         if before != after
     ]
+    found += _rule_differences(_flat(first.boot), _flat(second.boot))
     for pcr in sorted({*first.pcrs, *second.pcrs}):
         before, after = first.pcrs.get(pcr), second.pcrs.get(pcr)
         if before is None:
@@ -83,6 +88,39 @@ def diff(first: ReferenceSet, second: ReferenceSet) -> tuple[Difference, ...]:
         elif before != after:
             found += _pcr_differences(pcr, before, after)
     return tuple(found)
+
+
+def _flat(rules: BootRules | None) -> Mapping[str, frozenset[str]]:
+    """Return what each rule lists, as text, under the rule's name."""
+    found: dict[str, frozenset[str]] = {}
+    for name, rule in ({} if rules is None else boot_rules_file(rules)).items():
+        if name == "sbat":
+            found[name] = frozenset(f"{key},{least}" for key, least in rule.items())
+        elif isinstance(rule, dict):
+            found |= {f"{name}.{part}": frozenset(items) for part, items in rule.items()}
+        else:
+            found[name] = frozenset({rule})
+    return found
+
+
+def _rule_differences(
+    before: Mapping[str, frozenset[str]], after: Mapping[str, frozenset[str]]
+) -> Iterator[Difference]:
+    nothing: frozenset[str] = frozenset()
+    for name in sorted({*before, *after}):
+        what = f"boot rule {name}"
+        if name not in before:
+            yield Difference(Change.ADDED, what)
+        elif name not in after:
+            yield Difference(Change.REMOVED, what)
+        old, new = before.get(name, nothing), after.get(name, nothing)
+        for change, items in ((Change.REMOVED, old - new), (Change.ADDED, new - old)):
+            for item in sorted(items):
+                yield Difference(change, f"{what}: {_short(item)}")
+
+
+def _short(item: str) -> str:
+    return f"{item[:_SHOWN]}…" if _DIGEST.fullmatch(item) else item
 
 
 def _pcr_differences(pcr: int, before: PCRReference, after: PCRReference) -> Iterator[Difference]:

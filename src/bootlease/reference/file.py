@@ -3,7 +3,8 @@
     {"schema": 1, "name": "debian-12", "version": "2026-11", "bank": "sha256",
      "not_before": 1790000000, "not_after": 1800000000,            (both optional)
      "pcrs": {"0": {"match": "value", "values": ["<hex>"], "events": [<event>…]},
-              "4": {"match": "events", "events": [<event>…]}}}
+              "4": {"match": "events", "events": [<event>…]}},
+     "boot": {…}}                                              (optional; see ``bootfile``)
 
     <event>  {"type": "EV_SEPARATOR", "digest": "<hex>", "description": "…", "required": true}
 
@@ -20,6 +21,7 @@ from typing import Any, Final
 from bootlease.errors import MalformedError
 from bootlease.eventlog import EventType, type_name
 from bootlease.model import PCR_COUNT, HashAlg
+from bootlease.reference.bootfile import boot_rules_file, parse_boot_rules
 from bootlease.reference.values import (
     EventsReference,
     KnownEvent,
@@ -34,7 +36,7 @@ _HEX: Final = re.compile(r"(?:[0-9a-f]{2}){1,64}", re.ASCII)
 _NUMBERED_TYPE: Final = re.compile(r"0x[0-9a-f]{8}", re.ASCII)
 _PCR: Final = re.compile(r"0|[1-9][0-9]?", re.ASCII)
 _REQUIRED: Final = frozenset({"schema", "name", "version", "bank", "pcrs"})
-_OPTIONAL: Final = frozenset({"not_before", "not_after"})
+_OPTIONAL: Final = frozenset({"not_before", "not_after", "boot"})
 _EVENT: Final = frozenset({"type", "digest", "description", "required"})
 
 
@@ -61,6 +63,7 @@ def parse_reference(data: bytes) -> ReferenceSet:
             pcrs={_pcr(key): _parse_pcr(key, value) for key, value in pcrs.items()},
             not_before=_time(file, "not_before"),
             not_after=_time(file, "not_after"),
+            boot=parse_boot_rules(file["boot"], _boot_digest) if "boot" in file else None,
         )
     except ValueError as exc:
         raise MalformedError(f"reference: {exc}") from exc
@@ -113,6 +116,10 @@ def _parse_pcr(pcr: str, value: object) -> PCRReference:
     raise MalformedError(f'{what}: match must be "value" or "events"')
 
 
+def _boot_digest(value: object) -> bytes:
+    return _hex(value, "boot of the reference")
+
+
 def _array(value: object, what: str) -> list[Any]:
     if type(value) is not list:
         raise MalformedError(f"{what} needs an array")
@@ -158,6 +165,8 @@ def serialise_reference(reference: ReferenceSet) -> bytes:
     limits = {"not_before": reference.not_before, "not_after": reference.not_after}
     file |= {name: value for name, value in limits.items() if value is not None}
     file["pcrs"] = {str(pcr): _pcr_file(each) for pcr, each in reference.pcrs.items()}
+    if reference.boot is not None:
+        file["boot"] = boot_rules_file(reference.boot)
     return (json.dumps(file, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from bootlease.bootstate import AttestedLog
 from bootlease.errors import VerificationError
 from bootlease.eventlog import ReplayedLog
 from bootlease.model import Finding, HashAlg, PCRValues
+from bootlease.reference.bootfacts import BootFacts
+from bootlease.reference.bootlearn import learn_boot_rules
+from bootlease.reference.bootmatch import judged_events
 from bootlease.reference.measured import (
     Measured,
     describe_measured,
@@ -36,6 +40,9 @@ def learn(
     bank: HashAlg,
     pcrs: Collection[int] = DEFAULT_PCRS,
     match_events: Collection[int] = (),
+    boot_rules: bool = True,
+    command_line: bool = False,
+    known_command_lines: Collection[str] = (),
 ) -> ReferenceSet:
     """Make a reference set of what one boot measured.
 
@@ -48,13 +55,19 @@ def learn(
         version: The set's version.
         bank: Bank to learn.
         pcrs: PCRs to constrain.
-        match_events: Those of them to match by events; the others match by value.
+        match_events: Those of them to match by events; the others match by value. Events of
+            which the rules below say all there is to say are left to these.
+        boot_rules: Learn the state of Secure Boot, its keys and revocations as rules, as far as
+            PCR 7 is learned and they were measured.
+        command_line: Learn the kernel's parameters as rules.
+        known_command_lines: Command lines to recognise where the log holds a digest alone.
 
     Returns:
         The set.
 
     Raises:
-        VerificationError: The log lacks the bank, or does not explain ``quoted``.
+        VerificationError: The log lacks the bank, does not explain ``quoted``, contradicts
+            itself or does not prove a command line that is to be learned.
         ValueError: Name, version or PCRs are not what a set can have, or a PCR is to be matched
             by events although the log measures none into it.
     """
@@ -72,15 +85,21 @@ def learn(
     values = {pcr: expected_value(replayed, bank, pcr) for pcr in pcrs}
     if quoted is not None:
         _demand_agreement(values, quoted.get(bank, {}))
+    facts = BootFacts(AttestedLog.of(replayed, bank, frozenset(pcrs)))
+    rules = learn_boot_rules(
+        facts, secure_boot=boot_rules, command_line=command_line, known=known_command_lines
+    )
+    judged = frozenset[int]() if rules is None else judged_events(rules, facts)
     events = measured_events(replayed.log, bank, pcrs)
     learned: dict[int, PCRReference] = {}
     for pcr, value in values.items():
-        known = _known(events[pcr], bank)
         by_events = pcr in match_events
+        left_to_rules = judged if by_events else ()
+        known = _known([each for each in events[pcr] if each[1][0] not in left_to_rules], bank)
         if by_events and not known:
             raise ValueError(f"the log measures nothing into PCR {pcr}: match it by value")
         learned[pcr] = EventsReference(known) if by_events else ValueReference((value,), known)
-    return ReferenceSet(name=name, version=version, bank=bank, pcrs=learned)
+    return ReferenceSet(name=name, version=version, bank=bank, pcrs=learned, boot=rules)
 
 
 def _demand_agreement(values: Mapping[int, bytes], quoted: Mapping[int, bytes]) -> None:

@@ -6,7 +6,8 @@ same, for a retyped event only loses its match (attack D2).
 
 Events of PCRs matched by events: every measured one must be known, every required one must have
 been measured, and the required ones in the set's order. How often a known event is measured is
-left free: firmware measures a boot attempt again when the one before failed.
+left free: firmware measures a boot attempt again when the one before failed. An event of which
+the set's boot rules say all there is to say need not be known.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Final
 
 from bootlease.eventlog import EventType, ReplayedLog, type_name
 from bootlease.model import Effect, Finding, HashAlg, PCRValues
+from bootlease.reference.bootfacts import FactsByBank
+from bootlease.reference.bootmatch import judged_events, rule_findings
 from bootlease.reference.measured import Measured, describe_measured, measured_events
 from bootlease.reference.values import EventsReference, KnownEvent, ReferenceSet, ValueReference
 
@@ -77,6 +80,7 @@ def appraise_reference(
     required: Mapping[HashAlg, Collection[int]],
     *,
     now: int,
+    facts: FactsByBank | None = None,
 ) -> ReferenceOutcome:
     """Compare a boot with the reference sets that a policy accepts.
 
@@ -87,14 +91,17 @@ def appraise_reference(
         references: The accepted sets.
         required: PCRs that policy demands, by bank: each must be constrained by the set.
         now: Seconds since the epoch.
+        facts: What the boot meant, for boot rules; by default of all that is required.
 
     Returns:
         The first set that matches, or why the nearest one does not.
     """
     considered = tuple(reference.digest for reference in references)
+    if facts is None:
+        facts = FactsByBank(replayed, required)
     nearest: list[Finding] | None = None
     for reference in references:
-        findings = _compare(reference, replayed, quoted, required, now)
+        findings = _compare(reference, replayed, quoted, required, facts=facts, now=now)
         if not findings:
             return ReferenceOutcome(reference, (), considered)
         if nearest is None or len(findings) < len(nearest):
@@ -106,7 +113,7 @@ def appraise_reference(
                 "No reference set that the policy accepts is registered.",
             )
         ]
-    return ReferenceOutcome(None, _bounded(nearest), considered)
+    return ReferenceOutcome(None, tuple(dict.fromkeys(nearest)), considered)
 
 
 def _compare(
@@ -114,6 +121,8 @@ def _compare(
     replayed: ReplayedLog,
     quoted: PCRValues,
     required: Mapping[HashAlg, Collection[int]],
+    *,
+    facts: FactsByBank,
     now: int,
 ) -> list[Finding]:
     bank = reference.bank
@@ -138,14 +147,23 @@ def _compare(
             )
         )
     values = quoted.get(bank, {})
-    by_events = [pcr for pcr in pcrs if isinstance(reference.pcrs.get(pcr), EventsReference)]
+    constraints = reference.pcrs
+    by_events = [pcr for pcr in pcrs if isinstance(constraints.get(pcr), EventsReference)]
     events = measured_events(replayed.log, bank, by_events) if by_events else {}
+    judged: Collection[int] = ()
+    if (rules := reference.boot) is not None:
+        boot = facts.of(bank)
+        if boot is None:
+            findings.append(_no_facts(reference))
+        else:
+            findings += rule_findings(rules, boot, reference.label)
+            judged = judged_events(rules, boot) if by_events else ()
     for pcr in pcrs:
-        constraint = reference.pcrs.get(pcr)
+        constraint = constraints.get(pcr)
         if constraint is None:
             findings.append(_unconstrained(reference, pcr))
         elif isinstance(constraint, EventsReference):
-            findings += _event_findings(reference, pcr, constraint, events[pcr])
+            findings += _event_findings(reference, pcr, constraint, events[pcr], judged)
         elif pcr in values and values[pcr] not in constraint.values:
             measured = measured_events(replayed.log, bank, (pcr,))[pcr]
             findings += _value_findings(reference, pcr, constraint, values[pcr], measured)
@@ -160,11 +178,25 @@ def _unconstrained(reference: ReferenceSet, pcr: int) -> Finding:
     )
 
 
+def _no_facts(reference: ReferenceSet) -> Finding:
+    bank = reference.bank.label
+    return Finding(
+        "reference.boot.unknown",
+        f"The log has no digests of bank {bank}, so the boot rules of reference {reference.label} "
+        "have nothing to judge.",
+        expected=bank,
+    )
+
+
 def _event_findings(
-    reference: ReferenceSet, pcr: int, constraint: EventsReference, measured: Sequence[Measured]
+    reference: ReferenceSet,
+    pcr: int,
+    constraint: EventsReference,
+    measured: Sequence[Measured],
+    judged: Collection[int],
 ) -> list[Finding]:
     known = constraint.known
-    unknown = [pair for pair in measured if pair[0] not in known]
+    unknown = [pair for pair in measured if pair[0] not in known and pair[1][0] not in judged]
     seen = {key for key, _ in measured}
     missing = [event for event in constraint.events if event.required and event.key not in seen]
     if unknown or missing:
@@ -282,10 +314,6 @@ def _more(pcr: int, count: int, what: str) -> Finding:
         f"PCR {pcr}: {count} more events are {what}, by the same reference",
         pcr=pcr,
     )
-
-
-def _bounded(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(dict.fromkeys(findings))
 
 
 def _known(event: KnownEvent) -> str:

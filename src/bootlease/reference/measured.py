@@ -12,16 +12,15 @@ from typing import Final
 from bootlease.eventlog import (
     Event,
     EventLog,
-    EventType,
     ReplayedLog,
     contradicts_digest,
     describe,
 )
+from bootlease.eventlog.replay import start_value
 from bootlease.model import HashAlg
 
-_EV_NO_ACTION: Final = int(EventType.EV_NO_ACTION)
-_FIRST_DYNAMIC_PCR: Final = 17
-_LAST_DYNAMIC_PCR: Final = 22
+DYNAMIC_PCRS: Final = frozenset(range(17, 23))
+"""PCRs of a dynamic launch (TCG PTP 1.05 §4.6.2), whose events are in no log of firmware's."""
 
 Measured = tuple[tuple[int, bytes], Event]
 """Type and digest of an event, which must match, and the event."""
@@ -31,15 +30,13 @@ def measured_events(
     log: EventLog, bank: HashAlg, pcrs: Collection[int]
 ) -> Mapping[int, Sequence[Measured]]:
     """Return, for each of ``pcrs``, the events that extended it in ``bank``, in order."""
-    by_pcr: dict[int, list[Measured]] = {pcr: [] for pcr in pcrs}
     if bank not in log.banks:
-        return by_pcr
+        return dict.fromkeys(pcrs, ())
     column = log.banks.index(bank)
-    for event in log.events:
-        _, pcr, event_type, _, digests, _ = event
-        if event_type != _EV_NO_ACTION and pcr in by_pcr:
-            by_pcr[pcr].append(((event_type, digests[column]), event))
-    return by_pcr
+    return {
+        pcr: [((event[2], event[4][column]), event) for event in log.registers.get(pcr, ())]
+        for pcr in pcrs
+    }
 
 
 def expected_value(replayed: ReplayedLog, bank: HashAlg, pcr: int) -> bytes:
@@ -50,10 +47,9 @@ def expected_value(replayed: ReplayedLog, bank: HashAlg, pcr: int) -> bytes:
     value = replayed.pcrs.get(bank, {}).get(pcr)
     if value is not None:
         return value
-    if _FIRST_DYNAMIC_PCR <= pcr <= _LAST_DYNAMIC_PCR:
+    if pcr in DYNAMIC_PCRS:
         return b"\xff" * bank.size
-    locality = replayed.log.startup_locality if pcr == 0 else 0
-    return bytes(bank.size - 1) + bytes([locality])
+    return start_value(replayed.log, bank, pcr)
 
 
 def describe_measured(event: Event, bank: HashAlg) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from bootlease import cbor
 from bootlease.model import PCR_COUNT, HashAlg
+from bootlease.reference.bootrules import BootRules
 
 MAX_EVENTS: Final = 20_000
 """Events a set may hold for one PCR: a GRUB that measures every command reaches thousands."""
@@ -30,6 +31,11 @@ REFERENCE_TYPE: Final = "bootlease/reference/1"
 def is_reference_name(name: str) -> bool:
     """Tell whether ``name`` has the form of a reference set's name."""
     return _NAME.fullmatch(name) is not None
+
+
+def is_reference_version(version: str) -> bool:
+    """Tell whether ``version`` has the form of a reference set's version."""
+    return _VERSION.fullmatch(version) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,7 @@ class ReferenceSet:
         pcrs: Constraints by PCR index, at least one.
         not_before: First second at which it counts, if limited.
         not_after: Last second at which it counts, if limited.
+        boot: What the boot must mean besides, if anything.
         digest: SHA-256 of the deterministic CBOR of all of the above: its identity.
     """
 
@@ -119,12 +126,13 @@ class ReferenceSet:
     pcrs: Mapping[int, PCRReference]
     not_before: int | None = None
     not_after: int | None = None
+    boot: BootRules | None = None
     digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         if not is_reference_name(self.name):
             raise ValueError(f"{self.name!r:.80} is no reference name: use a-z 0-9 . _ -")
-        if not _VERSION.fullmatch(self.version):
+        if not is_reference_version(self.version):
             raise ValueError(
                 f"{self.version!r:.80} is no version: use letters, digits, . _ : + ~ -"
             )
@@ -170,6 +178,8 @@ class ReferenceSet:
         }
         limits = {"nbf": self.not_before, "exp": self.not_after}
         members |= {key: value for key, value in limits.items() if value is not None}
+        if self.boot is not None:
+            members["boot"] = self.boot.wire()
         return cbor.encode(members)
 
     def valid_at(self, now: int) -> bool:

@@ -28,17 +28,16 @@ from bootlease.ledger import (
     Receipt,
     parse_signed_checkpoint,
 )
+from bootlease.ledger.governance import ENROLLED
 from bootlease.ledger.prooffile import ProofFile
 from bootlease.policy import Policy, parse_policy
 from bootlease.ports import StoreUnavailableError
-from bootlease.reference import ReferenceSet, parse_reference
+from bootlease.reference import AnyReference, parse_any_reference
 from bootlease.store import decisions as decided
 from bootlease.store import ledgerreads, registry
 from bootlease.store.connection import Connection
 from bootlease.store.database import Database
 from bootlease.store.tables import decisions, enrolment_records, prunings, token_signatures
-
-ENROLLED: Final = "node.enrolled"
 
 _ENROLMENT: Final = select(enrolment_records.c.document).where(
     enrolment_records.c.digest == bindparam("record")
@@ -103,10 +102,10 @@ class AuditReader:
         ders = registry.root_set(self.db, digest)
         return None if ders is None else TrustedRoots.of(ders)
 
-    def reference(self, digest: bytes) -> ReferenceSet | None:
+    def reference(self, digest: bytes) -> AnyReference | None:
         """See ``DecisionInputs``."""
         stored = registry.reference(self.db, digest)
-        return None if stored is None else parse_reference(stored.document)
+        return None if stored is None else parse_any_reference(stored.document)
 
     def policy(self, digest: bytes, epoch: int) -> Policy | None:
         """See ``DecisionInputs``."""
@@ -172,7 +171,11 @@ class AuditReader:
                 return record
         return None
 
-    # -- finding a lease
+    # -- finding a decision
+
+    def latest_of(self, node: bytes) -> bytes | None:
+        """Return the digest of the last decision about a node; None for one that is not here."""
+        return decided.lineage(self.db, node).decision
 
     def decision_of(self, lease_id: bytes) -> bytes | None:
         """Return the digest of the decision that granted a lease; looks through every record."""

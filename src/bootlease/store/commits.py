@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, insert, select
 
-from bootlease.evidence import parse_evidence
-from bootlease.ledger import DecisionRecord, encode_leaf
-from bootlease.ports import CommitOutcome, DecisionCommit, Governance
+from bootlease.ledger import encode_leaf
+from bootlease.ports import CommitOutcome, DecisionCommit, InForce
 from bootlease.store.connection import Bulk
 from bootlease.store.tables import (
     answers,
@@ -77,25 +76,10 @@ class Prepared:
     Attributes:
         commit: The decision.
         packed: Its logs that were not kept yet, compressed.
-        root: Evidence digest that its lineage began with.
-        logs: Digests of the logs that its evidence names, one after the other.
     """
 
     commit: DecisionCommit
     packed: Mapping[bytes, bytes]
-    root: bytes
-    logs: bytes
-
-
-def prepare(commit: DecisionCommit, packed: Mapping[bytes, bytes]) -> Prepared:
-    """Find what has to be kept for a decision."""
-    lineage = commit.lineage
-    if lineage is not None:
-        return Prepared(commit, packed, lineage.root, b"".join(lineage.log_digests.values()))
-    # A refusal leaves no lineage that would say it.
-    root = DecisionRecord.parse(commit.record).lineage_root
-    named = parse_evidence(commit.document).binding.logs
-    return Prepared(commit, packed, root, b"".join(named.values()))
 
 
 def packed_logs(db: Connection, commit: DecisionCommit) -> dict[bytes, bytes]:
@@ -111,17 +95,15 @@ def packed_logs(db: Connection, commit: DecisionCommit) -> dict[bytes, bytes]:
     }
 
 
-def judge_all(
-    db: Connection, operator: Governance, group: Sequence[Prepared]
-) -> list[CommitOutcome]:
+def judge_all(db: Connection, in_force: InForce, group: Sequence[Prepared]) -> list[CommitOutcome]:
     """Consume the challenges and move the nodes of decisions about different nodes.
 
     Returns:
         The outcome of each. One other than ``COMMITTED`` has touched no row.
     """
-    if all(each.commit.governance == operator for each in group) and _consume(db, group):
+    if all(each.commit.in_force == in_force for each in group) and _consume(db, group):
         return [CommitOutcome.COMMITTED] * len(group)
-    outcomes = [_judge(db, operator, each.commit) for each in group]
+    outcomes = [_judge(db, in_force, each.commit) for each in group]
     accepted = [
         each
         for each, outcome in zip(group, outcomes, strict=True)
@@ -156,7 +138,7 @@ def _move(commit: DecisionCommit) -> tuple[object, ...]:
     )
 
 
-def _judge(db: Connection, operator: Governance, commit: DecisionCommit) -> CommitOutcome:
+def _judge(db: Connection, in_force: InForce, commit: DecisionCommit) -> CommitOutcome:
     state = db.one(_CHALLENGE_STATE, {"challenge": commit.nonce})
     if state is None or state[0] != commit.node or state[1] <= commit.now:
         return CommitOutcome.EXPIRED
@@ -167,7 +149,7 @@ def _judge(db: Connection, operator: Governance, commit: DecisionCommit) -> Comm
     seen = (commit.generation, commit.lineage_version, commit.high_water.encode())
     if node is None or (node[0], node[2]) != (seen[0], seen[2]):
         return CommitOutcome.CONFLICT
-    if operator != commit.governance:
+    if in_force != commit.in_force:
         return CommitOutcome.OUTDATED
     return CommitOutcome.COMMITTED if node[1] == seen[1] else CommitOutcome.CONFLICT
 
@@ -202,7 +184,7 @@ def record_all(
         rows.append(
             (
                 *(number, commit.digest, commit.node, commit.evidence, int(commit.granted)),
-                *(commit.now, shard, position, each.root, each.logs),
+                *(commit.now, shard, position, commit.root, b"".join(commit.named_logs)),
                 *(b"".join(commit.claims), commit.record),
             )
         )

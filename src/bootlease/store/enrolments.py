@@ -13,6 +13,7 @@ from bootlease import cbor
 from bootlease.endorsement import Enrolment
 from bootlease.evidence.enrolment import MAX_ENROLMENT
 from bootlease.ledger import GovernanceDetail
+from bootlease.ledger.governance import ENROLLED
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.ports import (
     Activated,
@@ -24,7 +25,7 @@ from bootlease.ports import (
     StoredLineage,
     StoreUnavailableError,
 )
-from bootlease.store.inforce import governance
+from bootlease.store.inforce import numbers_in_force
 from bootlease.store.tables import (
     answers,
     enrolment_records,
@@ -167,7 +168,7 @@ def activate(
     if not hmac.compare_digest(secret_digest, expected):
         return Activated.WRONG_SECRET, node_id
     # Who may enrol was judged by the policy of then; nobody joins by a policy that is over.
-    if epoch != governance(db).epoch:
+    if epoch != numbers_in_force(db).epoch:
         return Activated.POLICY_MOVED, node_id
     if join_token is not None and not db.run(
         _BIND_TOKEN, {"token": join_token, "id": node_id, "now": now}
@@ -176,7 +177,7 @@ def activate(
     made = replace(Enrolment.parse(document), enrolled_at=now)
     kept = _enrol(db, made, ek_chain)
     ledger.record(
-        "node.enrolled",
+        ENROLLED,
         {
             "node": made.node,
             "enrolment": made.digest,

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any, Final
 from bootlease.ports import (
     CommitOutcome,
     Committed,
-    Governance,
+    InForce,
     Sealer,
     StoredAnswer,
     StoreUnavailableError,
 )
 from bootlease.store.appender import Appender, Sealed
 from bootlease.store.commits import Prepared, answer_all, judge_all, record_all
-from bootlease.store.inforce import governance
+from bootlease.store.inforce import numbers_in_force
 from bootlease.store.tail import Tail, load_tail
 
 if TYPE_CHECKING:
@@ -141,21 +141,21 @@ class GroupCommit:
         times = [job.now for job in group if job.now is not None]
         if times:
             ledger.open_shard_of(max(times), self._prefix)
-        operator = ledger.tail.operator
+        in_force = ledger.tail.in_force
         for job in group:
             if isinstance(job, Job):
                 self._attempt(job, ledger)
                 # Whatever appends to the ledger may have changed what the operator decided.
                 if job.now is not None:
-                    operator = governance(self._db)
+                    in_force = numbers_in_force(self._db)
         jobs = [job for job in group if isinstance(job, DecisionJob)]
-        accepted = self._decide(jobs, ledger, operator)
+        accepted = self._decide(jobs, ledger, in_force)
         sealed = ledger.seal(self._sealer)
         if sealed is not None:
             self._answer(accepted, sealed)
         self._db.command("COMMIT")
         tail = ledger.tail if sealed is None else sealed.tail
-        self._tail = tail.after(len(accepted), operator)
+        self._tail = tail.after(len(accepted), in_force)
 
     def _last(self) -> Tail:
         # Another process may have written since: a restore, or a second verifier by mistake.
@@ -178,13 +178,13 @@ class GroupCommit:
         self._db.command("RELEASE job")
 
     def _decide(
-        self, jobs: Sequence[DecisionJob], ledger: Appender, operator: Governance
+        self, jobs: Sequence[DecisionJob], ledger: Appender, in_force: InForce
     ) -> list[tuple[DecisionJob, int]]:
         """Return the decisions that are committed, with the positions of their first leaves."""
         accepted: list[tuple[DecisionJob, int]] = []
         requests: set[bytes] = set()
         for turn in _turns(jobs):
-            outcomes = judge_all(self._db, operator, [job.prepared for job in turn])
+            outcomes = judge_all(self._db, in_force, [job.prepared for job in turn])
             taken = []
             for job, outcome in zip(turn, outcomes, strict=True):
                 if outcome is CommitOutcome.COMMITTED:

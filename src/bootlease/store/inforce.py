@@ -6,18 +6,18 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from bootlease.ports import Governance
+from bootlease.ports import InForce
 from bootlease.store.connection import Connection
 from bootlease.store.tables import policies, reference_sets, roots
 
-_GOVERNANCE: Final = select(
+_NUMBERS: Final = select(
     select(func.coalesce(func.max(policies.c.epoch), 0)).scalar_subquery(),
     select(func.coalesce(func.max(reference_sets.c.number), 0)).scalar_subquery(),
     select(func.coalesce(func.max(roots.c.number), 0)).scalar_subquery(),
 )
 
 
-def governance(db: Connection) -> Governance:
+def numbers_in_force(db: Connection) -> InForce:
     """Return the numbers of what the operator has decided."""
-    row = db.one(_GOVERNANCE)
-    return Governance(0, 0, 0) if row is None else Governance(*row)
+    row = db.one(_NUMBERS)
+    return InForce(0, 0, 0) if row is None else InForce(*row)

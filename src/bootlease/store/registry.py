@@ -12,7 +12,7 @@ from bootlease import cbor
 from bootlease.ledger import GovernanceDetail
 from bootlease.ports import StoredCredential, StoredPolicy, StoredReference
 from bootlease.store.connection import Connection
-from bootlease.store.inforce import governance
+from bootlease.store.inforce import numbers_in_force
 from bootlease.store.tables import credentials, policies, reference_sets, roots
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def add_root(
     db.run(
         _ADD_ROOT,
         {
-            "number": governance(db).roots + 1,
+            "number": numbers_in_force(db).roots + 1,
             "digest": digest,
             "certificate": certificate,
             "added_at": now,

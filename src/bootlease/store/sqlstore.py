@@ -15,13 +15,14 @@ from typing import TypeVar
 
 from bootlease.endorsement import Enrolment
 from bootlease.evidence import Challenge
+from bootlease.explain import LookingBack, gather
 from bootlease.ledger import GovernanceDetail
 from bootlease.ports import (
     Activated,
     Committed,
     DecisionCommit,
     EnrolledNode,
-    Governance,
+    InForce,
     PendingEnrolment,
     Sealer,
     Standing,
@@ -37,10 +38,10 @@ from bootlease.ports import (
 from bootlease.store import backup, decisions, enrolments, registry, retention, transfer
 from bootlease.store.aside import Aside, Job, P
 from bootlease.store.auditreader import AuditReader, lease_proof
-from bootlease.store.commits import packed_logs, prepare
+from bootlease.store.commits import Prepared, packed_logs
 from bootlease.store.connection import Connection
 from bootlease.store.database import Database
-from bootlease.store.inforce import governance
+from bootlease.store.inforce import numbers_in_force
 from bootlease.store.retention import Pruned
 from bootlease.store.sqlledger import SQLLedger
 from bootlease.store.tail import load_tail
@@ -171,7 +172,7 @@ class SQLStore:
         packed: Mapping[bytes, bytes] = {}
         if commit.logs:
             packed = await self._aside.read(packed_logs, commit)
-        return await self._writer.decide(prepare(commit, packed))
+        return await self._writer.decide(Prepared(commit, packed))
 
     async def decision(self, digest: bytes) -> StoredDecision | None:
         """See ``Store``."""
@@ -181,9 +182,9 @@ class SQLStore:
         """See ``Store``."""
         return await self._aside.read(decisions.decisions_of, node, at_most=at_most)
 
-    async def governance(self) -> Governance:
+    async def in_force(self) -> InForce:
         """See ``Store``."""
-        return self._read(governance)
+        return self._read(numbers_in_force)
 
     async def activate_policy(self, policy: StoredPolicy, *, author: str) -> bool:
         """See ``Store``."""
@@ -292,6 +293,19 @@ class SQLStore:
         def work(connection: Connection) -> bytes | None:
             proof = lease_proof(AuditReader(connection), lease_id)
             return None if proof is None else proof.encode()
+
+        return await self._with_own_connection(work)
+
+    async def explanation_pieces(self, name: bytes) -> tuple[bytes, bytes] | None:
+        """See ``Store``."""
+
+        def work(connection: Connection) -> tuple[bytes, bytes] | None:
+            reader = AuditReader(connection)
+            with reader.snapshot():
+                digest = reader.latest_of(name) or name
+                if reader.decision(digest) is None:
+                    return None
+                return digest, gather(digest, LookingBack(reader))
 
         return await self._with_own_connection(work)
 

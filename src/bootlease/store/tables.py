@@ -213,7 +213,8 @@ decisions: Final = Table(
     Column("record", LargeBinary, nullable=False),
 )
 """``claims`` and ``logs`` are digests of 32 bytes, one after the other. ``root`` is the evidence
-digest that the lineage began with and ``logs`` what its evidence names: what must be kept for it.
+digest that the lineage began with and ``logs`` what its evidence names, entries of an IMA list
+among it: what must be kept for it.
 """
 
 token_signatures: Final = Table(

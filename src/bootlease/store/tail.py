@@ -15,8 +15,8 @@ from sqlalchemy import bindparam, func, select
 
 from bootlease.ledger import Extension, Frontier, leaf_hash, node_hash
 from bootlease.ledger.tiles import TILE_HEIGHT, TILE_WIDTH
-from bootlease.ports import Governance, StoreUnavailableError
-from bootlease.store.inforce import governance as in_force
+from bootlease.ports import InForce, StoreUnavailableError
+from bootlease.store.inforce import numbers_in_force
 from bootlease.store.tables import (
     IMPORTED,
     checkpoints,
@@ -78,7 +78,7 @@ class Tail:
         checkpoint: Its last checkpoint; empty before the first.
         governance: Digest of the last governance record.
         decisions: Number of the last decision.
-        operator: What the operator has decided.
+        in_force: What the operator has decided.
     """
 
     shard: OpenShard | None
@@ -87,7 +87,7 @@ class Tail:
     checkpoint: bytes
     governance: bytes | None
     decisions: int
-    operator: Governance
+    in_force: InForce
 
     def demand_of(self, prefix: str) -> None:
         """Demand that the ledger is that of ``prefix``.
@@ -99,9 +99,9 @@ class Tail:
             theirs = self.shard.origin.rpartition("/")[0]
             raise StoreUnavailableError(f"this is the ledger of {theirs}, not of {prefix}")
 
-    def after(self, decisions: int, operator: Governance) -> Tail:
+    def after(self, decisions: int, in_force: InForce) -> Tail:
         """Return the tail with so many more decisions, under what the operator decided by now."""
-        return replace(self, decisions=self.decisions + decisions, operator=operator)
+        return replace(self, decisions=self.decisions + decisions, in_force=in_force)
 
 
 _LAST_SHARD: Final = (
@@ -157,7 +157,7 @@ def _load(db: Connection) -> Tail:
         raise StoreUnavailableError(
             "the database was made of an export, to be audited; no verifier continues it"
         )
-    operator = in_force(db)
+    in_force = numbers_in_force(db)
     count = db.one(_DECISIONS)
     last = db.one(_LAST_GOVERNANCE)
     decided = 0 if count is None else count[0]
@@ -166,13 +166,13 @@ def _load(db: Connection) -> Tail:
     if row is None:
         if decided or previous is not None:
             raise StoreUnavailableError("the ledger is gone, but not what it recorded")
-        return Tail(None, Frontier(), (), b"", None, 0, operator)
+        return Tail(None, Frontier(), (), b"", None, 0, in_force)
     shard = OpenShard(*row)
     size = _size(db, shard.number)
     unfinished = unfinished_of(db, shard.number, size)
     frontier = _frontier(size, unfinished)
     note = _signed(db, shard, frontier)
-    return Tail(shard, frontier, unfinished, note, previous, decided, operator)
+    return Tail(shard, frontier, unfinished, note, previous, decided, in_force)
 
 
 def _size(db: Connection, shard: int) -> int:

@@ -27,6 +27,7 @@ from bootlease.evidence import (
     scope_digest,
 )
 from bootlease.evidence.binding import qualifying_data
+from bootlease.node.attest import with_list
 from bootlease.testing.simulated_node import SimulatedNode
 
 _MEDIA: Final = "application/vnd.bootlease.{}+cbor"
@@ -102,6 +103,7 @@ class AttestingClient:
         full: bool | None = None,
         log: bytes | None = None,
         leases: Sequence[LeaseRequest] | None = None,
+        first: int | None = None,
     ) -> Evidence:
         """Make evidence.
 
@@ -110,6 +112,7 @@ class AttestingClient:
             full: Send the log; by default, only to begin a lineage.
             log: Another log than the node's.
             leases: Other wishes than the usual ones.
+            first: First entry of the IMA list to send, other than the one asked for.
         """
         challenge = challenge or self.challenge or self.ask()
         log = self.device.event_log if log is None else log
@@ -125,7 +128,13 @@ class AttestingClient:
         state = self.device.quote(qualifying_data(encoded), challenge.pcrs)
         send_log = self.head is None if full is None else full
         logs = {"tcg": log} if send_log else {}
-        return Evidence(binding, encoded, wishes, state.attest, state.signature, state.pcrs, logs)
+        evidence = Evidence(
+            binding, encoded, wishes, state.attest, state.signature, state.pcrs, logs
+        )
+        if challenge.ima is None or self.device.ima is None:
+            return evidence
+        asked = 0 if self.head is None else challenge.ima
+        return with_list(evidence, self.device.ima, asked if first is None else first)
 
     def present(self, evidence: Evidence | bytes, node: bytes | None = None) -> httpx2.Response:
         """Present evidence, in another node's name if one is given."""

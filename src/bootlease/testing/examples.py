@@ -103,6 +103,7 @@ def policy_text(*, life: int = 120) -> str:
     return f"""\
 schema = 1
 id = "example"
+mode = "enforce"
 
 [quote]
 banks = ["sha256"]
@@ -111,6 +112,21 @@ unsafe_clock = "note"
 
 [references]
 accept = ["{REFERENCE}"]
+
+[boot]
+secure_boot = "required"
+deployed_mode = "not-required"
+exit_boot_services = "required"
+option_roms = "note"
+unsafe_setup_mode = "refuse"
+unsafe_test_keys = "refuse"
+unsafe_debug_mode = "refuse"
+unsafe_dma = "refuse"
+unsafe_shim_validation = "refuse"
+phases = []
+
+[ima]
+appraise = "off"
 
 [lease]
 life = {life}
@@ -122,5 +138,10 @@ max_leases = 16
 admit = "any-endorsed"
 ek_algorithm = "ecc-p256"
 allow_ek = []
+vendors = ["any"]
+refuse_firmware = []
+crl = "when-given"
 unsafe_unendorsed_ek = []
+unsafe_software_tpm = ["id:00001014/swtpm/*"]
+unsafe_sha1_signatures = false
 """

@@ -5,8 +5,9 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from bootlease.ledger import LedgerSigner
+from bootlease.ledger.checkpoint import ledger_name
 from bootlease.token import PrivateKeySigner
-from bootlease.verifier.keys import Keys, ledger_name
+from bootlease.verifier.keys import Keys
 
 
 def fresh_keys(issuer: str) -> Keys:

@@ -4,7 +4,7 @@ Specifications: TCG EK Credential Profile for TPM Family 2.0 level 0 v2.5 §3.1 
 EK certificate: critical SAN with manufacturer, model and version when the subject is empty, EKU
 tcg-kp-EKCertificate); RFC 5280.
 
-Deliberately not handled: revocation lists, platform certificates, AIA.
+Deliberately not handled: platform certificates, AIA, partial revocation lists.
 """
 
 from __future__ import annotations
@@ -131,6 +131,42 @@ class LocalCA:
         )
         certificate = builder.sign(self.intermediate_key, hashes.SHA256())
         return certificate.public_bytes(serialization.Encoding.DER)
+
+    def revocation_list(
+        self,
+        *certificates: bytes,
+        this_update: dt.datetime,
+        next_update: dt.datetime,
+        number: int = 1,
+        by_root: bool = False,
+    ) -> bytes:
+        """Sign a revocation list.
+
+        Args:
+            certificates: What is revoked, DER.
+            this_update: When the list is made.
+            next_update: When the next one comes.
+            number: The list's number.
+            by_root: The root signs it, and not the intermediate.
+
+        Returns:
+            The list, DER.
+        """
+        issuer, key = (
+            (self.root, self.root_key) if by_root else (self.intermediate, self.intermediate_key)
+        )
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(issuer.subject)
+            .last_update(this_update)
+            .next_update(next_update)
+            .add_extension(x509.CRLNumber(number), critical=False)
+        )
+        for der in certificates:
+            serial = x509.load_der_x509_certificate(der).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial)
+            builder = builder.add_revoked_certificate(entry.revocation_date(this_update).build())
+        return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
     def write_signing_files(self, directory: Path) -> None:
         """Write ``signkey.pem`` (0600), ``issuercert.pem`` and the root, for swtpm_localca."""

@@ -10,8 +10,10 @@ from bootlease.model import HashAlg
 from bootlease.node.tpm_device import ESAPIDevice
 from bootlease.testing.boot import SimulatedBoot, power_on, simulate_boot
 from bootlease.testing.boot_description import BootDescription
+from bootlease.testing.ima_list import SimulatedIMA
 from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, swtpm_process
 
+_ANY_NONCE = b"boot aggregate"
 ALL_BANKS = (HashAlg.SHA1, HashAlg.SHA256, HashAlg.SHA384)
 
 
@@ -23,11 +25,13 @@ class NodeOnSwtpm:
         tpm: The running swtpm.
         device: The TPM as the agent sees it.
         last_boot: What was measured.
+        ima: The kernel's measurement list of that boot; None where nothing started it.
     """
 
     tpm: SoftwareTPM
     device: ESAPIDevice
     last_boot: SimulatedBoot
+    ima: SimulatedIMA | None = None
 
     @property
     def event_log(self) -> bytes:
@@ -42,7 +46,18 @@ class NodeOnSwtpm:
     def boot(self, boot: SimulatedBoot) -> None:
         """Cycle the power and boot; the log presented is that of ``boot``."""
         power_on(self.tpm, self.device, boot)
-        self.last_boot = boot
+        self.last_boot, self.ima = boot, None
+
+    def start_ima(self) -> SimulatedIMA:
+        """Let the kernel measure what is loaded from now on, the boot first.
+
+        Raises:
+            TransportError: The TPM cannot be reached.
+        """
+        self.ima = SimulatedIMA(self.device, self.last_boot.banks)
+        bank = HashAlg.SHA256
+        self.ima.start(self.device.quote(_ANY_NONCE, {bank: range(10)}).pcrs[bank], bank)
+        return self.ima
 
 
 @contextlib.contextmanager

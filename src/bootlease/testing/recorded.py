@@ -41,11 +41,11 @@ from bootlease.ledger import (
     node_hash,
     parse_note,
 )
-from bootlease.ledger.governance import CHECKPOINT, LEDGER_OPENED, SHARD_OPENED
+from bootlease.ledger.governance import CHECKPOINT, ENROLLED, LEDGER_OPENED, SHARD_OPENED
 from bootlease.ledger.merkle import EMPTY_ROOT
 from bootlease.lineage import HighWaterMark, head_after
 from bootlease.policy import Policy
-from bootlease.reference import ReferenceSet
+from bootlease.reference import AnyReference
 from bootlease.testing.scene import Scene, default_lease
 from bootlease.token import (
     ExecutionClaims,
@@ -135,7 +135,7 @@ class RecordedHistory:
         self.logs: dict[bytes, bytes] = {}
         self.policies: dict[tuple[bytes, int], Policy] = {}
         self.root_sets: dict[bytes, TrustedRoots] = {}
-        self.reference_sets: dict[bytes, ReferenceSet] = {}
+        self.reference_sets: dict[bytes, AnyReference] = {}
         self.records: dict[bytes, Enrolment] = {}
         self.signatures: dict[bytes, bytes] = {}
         self.pruned_before = 0
@@ -172,7 +172,7 @@ class RecordedHistory:
         """Record the node's enrolment."""
         enrolment = self.scene.enrolment
         self.records[enrolment.digest] = enrolment
-        self.govern("node.enrolled", {"node": enrolment.node, "enrolment": enrolment.digest})
+        self.govern(ENROLLED, {"node": enrolment.node, "enrolment": enrolment.digest})
 
     def append(self, record: bytes, claims: Sequence[bytes | None]) -> tuple[Receipt, ...]:
         """Append the leaves of a record and return their receipts."""
@@ -187,12 +187,19 @@ class RecordedHistory:
             for index in range(first, size)
         )
 
-    def decide(self, leases: Sequence[LeaseRequest] = (), *, full: bool | None = None) -> Decided:
+    def decide(
+        self,
+        leases: Sequence[LeaseRequest] = (),
+        *,
+        full: bool | None = None,
+        first: int | None = None,
+    ) -> Decided:
         """Let the node renew, or begin, and record what comes of it.
 
         Args:
             leases: What it asks for.
             full: Send the log; by default, only to begin a lineage.
+            first: First entry of the IMA list to send, other than the one asked for.
         """
         scene = self.scene
         leases = tuple(leases) or (default_lease(),)
@@ -203,6 +210,7 @@ class RecordedHistory:
             leases,
             previous=None if prior is None else prior.head,
             full=prior is None if full is None else full,
+            first=first,
         )
         verified = scene.verify(evidence, challenge)
         banks = scene.policy.policy.quote.banks
@@ -263,13 +271,12 @@ class RecordedHistory:
     def _keep(self, evidence: Evidence) -> None:
         scene = self.scene
         self.documents[evidence.digest] = evidence.without_logs().encode()
-        for kind, log in evidence.logs.items():
-            self.logs[evidence.binding.logs[kind]] = log
+        self.logs |= evidence.carried_logs()
         self.policies[scene.policy.policy.digest, scene.policy.epoch] = scene.policy.policy
         self.root_sets[scene.roots.digest] = scene.roots
         self.records[scene.enrolment.digest] = scene.enrolment
-        for reference in scene.references:
-            self.reference_sets[reference.digest] = reference
+        self.reference_sets |= {each.digest: each for each in scene.references}
+        self.reference_sets |= {each.digest: each for each in scene.ima_references}
 
     def token(self, decided: Decided, lease: int = 0, *, receipt: bool = True) -> LeaseToken:
         """Sign the token of a lease."""
@@ -360,7 +367,7 @@ class RecordedHistory:
         """Return a set of roots."""
         return self.root_sets.get(digest)
 
-    def reference(self, digest: bytes) -> ReferenceSet | None:
+    def reference(self, digest: bytes) -> AnyReference | None:
         """Return a reference set."""
         return self.reference_sets.get(digest)
 

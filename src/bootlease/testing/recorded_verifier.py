@@ -33,7 +33,8 @@ from bootlease.evidence import (
 from bootlease.evidence.binding import qualifying_data
 from bootlease.evidence.enrolment import node_id
 from bootlease.model import HashAlg
-from bootlease.reference import DEFAULT_PCRS, learn, serialise_reference
+from bootlease.node.attest import with_list
+from bootlease.reference import DEFAULT_PCRS, AnyReference, learn, serialise_any_reference
 from bootlease.store import SQLStore
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description
@@ -43,6 +44,7 @@ from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.tpm import accept_endorsement_key, parse_public
 from bootlease.verifier.datadir import DATABASE, load_keys
 from bootlease.verifier.keys import Keys
+from bootlease.verifier.leasing import Decided
 from bootlease.verifier.service import Service, SystemClock, build_service
 from bootlease.verifier.setup import Founding, found
 
@@ -152,7 +154,7 @@ class RecordedVerifier:
         leasing = self.service.leasing
         if node.challenge is None:
             node.challenge = await leasing.challenge(node.node)
-        evidence = _evidence(node, node.challenge, wishes)
+        evidence = evidence_for(node, node.challenge, wishes)
         decided = await leasing.lease(node.node, evidence)
         node.challenge = None
         if not decided.answer.granted:
@@ -164,6 +166,20 @@ class RecordedVerifier:
         node.decisions.append(answer.decision)
         return True
 
+    def challenge(self, node: RecordedNode) -> Challenge:
+        """Return a challenge for a node."""
+        return self._runner.run(self.service.leasing.challenge(node.node))
+
+    def present(self, node: RecordedNode, evidence: bytes) -> Decided:
+        """Present evidence in a node's name.
+
+        Raises:
+            MalformedError: As ``Leasing.lease``.
+            VerificationError: As ``Leasing.lease``.
+            ProblemError: As ``Leasing.lease``.
+        """
+        return self._runner.run(self.service.leasing.lease(node.node, evidence))
+
     def lapse(self, node: RecordedNode) -> None:
         """Let a node forget its lineage, as an agent does whose lease is over."""
         node.head = node.challenge = None
@@ -171,6 +187,11 @@ class RecordedVerifier:
     def use_policy(self, text: str) -> None:
         """Activate another policy."""
         self._runner.run(self.service.registry.activate_policy(text.encode(), author=AUTHOR))
+
+    def register(self, reference: AnyReference) -> None:
+        """Register a reference set."""
+        document = serialise_any_reference(reference)
+        self._runner.run(self.service.registry.register_reference(document, author=AUTHOR))
 
     def add_join_token(self, secret: bytes) -> None:
         """Let a join token be good for an hour."""
@@ -194,7 +215,21 @@ class RecordedVerifier:
         return made
 
 
-def _evidence(node: RecordedNode, challenge: Challenge, wishes: tuple[LeaseRequest, ...]) -> bytes:
+def evidence_for(
+    node: RecordedNode,
+    challenge: Challenge,
+    wishes: tuple[LeaseRequest, ...],
+    *,
+    first: int | None = None,
+) -> bytes:
+    """Return a node's evidence, in full where it begins a lineage.
+
+    Args:
+        node: The node.
+        challenge: What it answers.
+        wishes: What it asks for.
+        first: First entry of its IMA list to send, other than the one asked for.
+    """
     log = node.device.event_log
     binding = Binding(
         challenge.nonce,
@@ -206,14 +241,25 @@ def _evidence(node: RecordedNode, challenge: Challenge, wishes: tuple[LeaseReque
     encoded = binding.encode()
     state = node.device.quote(qualifying_data(encoded), challenge.pcrs)
     logs = {"tcg": log} if node.head is None else {}
-    return Evidence(
-        binding, encoded, wishes, state.attest, state.signature, state.pcrs, logs
-    ).encode()
+    evidence = Evidence(binding, encoded, wishes, state.attest, state.signature, state.pcrs, logs)
+    if challenge.ima is not None and node.device.ima is not None:
+        asked = 0 if node.head is None else challenge.ima
+        evidence = with_list(evidence, node.device.ima, asked if first is None else first)
+    return evidence.encode()
 
 
 @contextmanager
-def recorded_verifier(folder: Path, ca: LocalCA) -> Iterator[RecordedVerifier]:
-    """Found a verifier in a new folder, as ``bootlease verifier init`` does, and lend it."""
+def recorded_verifier(
+    folder: Path, ca: LocalCA, *, policy: str = POLICY, references: Sequence[AnyReference] = ()
+) -> Iterator[RecordedVerifier]:
+    """Found a verifier in a new folder, as ``bootlease verifier init`` does, and lend it.
+
+    Args:
+        folder: The folder.
+        ca: Certifies the TPMs of its nodes.
+        policy: Its first policy.
+        references: Sets that the policy accepts besides the one of a good boot.
+    """
     boot = simulate_boot(grub_description())
     learned = learn(
         replay_log(parse_event_log(boot.event_log)),
@@ -224,8 +270,8 @@ def recorded_verifier(folder: Path, ca: LocalCA) -> Iterator[RecordedVerifier]:
         pcrs=DEFAULT_PCRS,
         match_events=(),
     )
-    references = (serialise_reference(learned),)
-    found(folder, Founding(ISSUER, POLICY.encode(), (ca.roots_pem,), references), SQLStore.open)
+    documents = tuple(serialise_any_reference(each) for each in (learned, *references))
+    found(folder, Founding(ISSUER, policy.encode(), (ca.roots_pem,), documents), SQLStore.open)
     clock = HandClock(SystemClock().now())
     made = RecordedVerifier(folder, load_keys(folder, ISSUER), clock, ca, boot)
     try:

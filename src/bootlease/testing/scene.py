@@ -8,9 +8,9 @@ a test changes in it is what that test is about.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -41,10 +41,13 @@ from bootlease.evidence import (
     verify_evidence,
 )
 from bootlease.evidence.binding import qualifying_data
+from bootlease.ima import DigestType, IMADigest
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import HashAlg
+from bootlease.node.attest import with_list
 from bootlease.policy import PolicyEpoch, parse_policy
-from bootlease.reference import DEFAULT_PCRS, ReferenceSet, learn
+from bootlease.reference import DEFAULT_PCRS, IMAReferenceSet, ReferenceSet, learn
+from bootlease.reference.imaset import Origin
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description
 from bootlease.testing.local_ca import LocalCA
@@ -59,12 +62,26 @@ REFERENCE: Final = "golden"
 POLICY: Final = f"""
 schema = 1
 id = "default"
+mode = "enforce"
 [quote]
 banks = ["sha256"]
 pcrs = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14]
 unsafe_clock = "refuse"
 [references]
 accept = ["{REFERENCE}"]
+[boot]
+secure_boot = "not-required"
+deployed_mode = "not-required"
+exit_boot_services = "not-required"
+option_roms = "note"
+unsafe_setup_mode = "note"
+unsafe_test_keys = "note"
+unsafe_debug_mode = "note"
+unsafe_dma = "note"
+unsafe_shim_validation = "note"
+phases = []
+[ima]
+appraise = "off"
 [lease]
 life = 120
 scopes = ["tool:search", "repo:acme/*"]
@@ -74,7 +91,12 @@ max_leases = 16
 admit = "any-endorsed"
 ek_algorithm = "ecc-p256"
 allow_ek = []
+vendors = ["any"]
+refuse_firmware = []
+crl = "when-given"
 unsafe_unendorsed_ek = []
+unsafe_software_tpm = ["id:00001014/swtpm/*"]
+unsafe_sha1_signatures = false
 """
 
 
@@ -91,6 +113,39 @@ def default_lease(
     return LeaseRequest(scope, audience, plain_key())
 
 
+IMA_REFERENCE: Final = "files"
+
+IMA_POLICY: Final = POLICY.replace("8, 9, 14]", "8, 9, 10, 14]").replace(
+    'appraise = "off"',
+    f"""appraise = "required"
+accept = ["{IMA_REFERENCE}"]
+unlisted = "refuse"
+violations = "refuse"
+signatures = "ignored\"""",
+)
+"""``POLICY`` for nodes whose kernel measures what it loads."""
+
+
+def files_reference(
+    files: Mapping[str, bytes],
+    *,
+    version: str = "1",
+    **changes: Any,  # noqa: ANN401 - any member
+) -> IMAReferenceSet:
+    """Return the set that ``IMA_POLICY`` accepts, of files by their path.
+
+    Args:
+        files: What each holds.
+        version: Which release it is.
+        changes: Other members of the set.
+    """
+    listed = {
+        path.encode(): (IMADigest(DigestType.IMA, "sha256", HashAlg.SHA256.digest(content)),)
+        for path, content in files.items()
+    }
+    return IMAReferenceSet(IMA_REFERENCE, version, Origin.BUILT, listed, **changes)
+
+
 @dataclass
 class Scene:
     """A node, and all that a verifier knows.
@@ -102,6 +157,7 @@ class Scene:
         key: Its AK.
         policy: The policy in force.
         references: The registered sets.
+        ima_references: The registered IMA sets.
         prior: The node's live lineage.
         high_water: The furthest that its TPM was seen to stand.
         now: The time.
@@ -114,6 +170,7 @@ class Scene:
     key: AttestationKey
     policy: PolicyEpoch
     references: Sequence[ReferenceSet]
+    ima_references: Sequence[IMAReferenceSet] = ()
     prior: Prior | None = None
     high_water: HighWaterMark = field(default_factory=HighWaterMark)
     now: int = NOW
@@ -170,7 +227,12 @@ class Scene:
             issued_at=self.now,
             expires_at=self.now + life,
             pcrs=self.policy.policy.quote.selection,
+            ima=self._accepted_entries() if self.policy.policy.ima.required else None,
         )
+
+    def _accepted_entries(self) -> int:
+        progress = None if self.prior is None else self.prior.ima
+        return 0 if progress is None else progress.state.entries
 
     def attest(
         self,
@@ -180,6 +242,7 @@ class Scene:
         previous: bytes | None = None,
         log: bytes | None = None,
         full: bool = True,
+        first: int | None = None,
     ) -> Evidence:
         """Return the node's evidence for a challenge, as a document that was parsed.
 
@@ -189,6 +252,7 @@ class Scene:
             previous: Head of the lineage to continue.
             log: Another log than the node's.
             full: Send the log, not only its digest.
+            first: First entry of the IMA list to send, other than the one asked for.
         """
         leases = tuple(leases) or (default_lease(),)
         log = self.node.event_log if log is None else log
@@ -205,6 +269,9 @@ class Scene:
         evidence = Evidence(
             binding, encoded, leases, state.attest, state.signature, state.pcrs, logs
         )
+        if challenge.ima is not None and self.node.ima is not None:
+            asked = 0 if previous is None else challenge.ima
+            evidence = with_list(evidence, self.node.ima, asked if first is None else first)
         return parse_evidence(evidence.encode())
 
     def verify(self, evidence: Evidence, challenge: Challenge) -> VerifiedEvidence:
@@ -232,6 +299,7 @@ class Scene:
             references=self.references,
             policy=self.policy,
             now=self.now,
+            ima_references=self.ima_references,
             cache=self.cache,
         )
 

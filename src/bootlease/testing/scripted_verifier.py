@@ -31,7 +31,9 @@ from bootlease.evidence import (
     verify_evidence,
 )
 from bootlease.evidence.enrolment import node_id
+from bootlease.evidence.segment import MAX_ENTRIES
 from bootlease.evidence.verify import VerifiedLease
+from bootlease.ima.framing import count_entries, template_hash_size
 from bootlease.ledger import encode_leaf
 from bootlease.lineage.continuation import Lineage, Prior, continue_lineage, head_after
 from bootlease.model import Finding, HashAlg
@@ -71,6 +73,7 @@ class _Node:
     key: AttestationKey
     prior: Prior | None = None
     logs: set[bytes] = field(default_factory=set)
+    entries: int = 0
 
 
 class ScriptedVerifier:
@@ -86,6 +89,8 @@ class ScriptedVerifier:
         refusal: Findings to refuse evidence with; empty to grant.
         forge: Alters an answer that is about to be given.
         received: Every evidence document that came in.
+        looks_at_ima: Ask for the IMA list, and accept every entry that comes.
+        wants_whole_list: Ask once for the list from its first entry.
     """
 
     def __init__(self, clock: Clock, *, life: int = 120) -> None:
@@ -97,6 +102,8 @@ class ScriptedVerifier:
         self.refusal: tuple[Finding, ...] = ()
         self.forge: Callable[[LeaseAnswer], LeaseAnswer] = _as_it_is
         self.received: list[bytes] = []
+        self.looks_at_ima = False
+        self.wants_whole_list = False
         self._clock = clock
         self._signer = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
         keys = KeySet((VerificationKey(self._signer.public),))
@@ -176,7 +183,8 @@ class ScriptedVerifier:
 
     def _new_challenge(self, node: bytes) -> Challenge:
         now = self._clock.now()
-        challenge = Challenge(os.urandom(32), node, now, now + self.life, self.pcrs)
+        entries = self._nodes[node].entries if self.looks_at_ima else None
+        challenge = Challenge(os.urandom(32), node, now, now + self.life, self.pcrs, entries)
         self._challenges[challenge.nonce] = challenge
         return challenge
 
@@ -189,10 +197,11 @@ class ScriptedVerifier:
             raise _refused("challenge.unknown", "There is no such challenge.")
         now = self._clock.now()
         verified = verify_evidence(parsed, challenge, known.key, now=now)
-        if not set(verified.log_digests.values()) - known.logs <= {
-            verified.log_digests[kind] for kind in verified.logs
-        }:
+        if not set(verified.log_digests.values()) - known.logs <= set(parsed.carried_logs()):
             raise _refused("eventlog.unavailable", "The log must be sent in full.")
+        if self.wants_whole_list:
+            self.wants_whole_list = False
+            raise _refused("ima.list.wanted", "The IMA list must be sent from its first entry.")
         del self._challenges[challenge.nonce]
         place, findings = continue_lineage(known.prior, verified, now=now)
         if findings or self.refusal:
@@ -217,6 +226,12 @@ class ScriptedVerifier:
                 IssuedLease(claims.lease_id, asked.encoding, token, claims.digest, expires_at)
             )
         node.logs |= set(verified.log_digests.values())
+        if verified.ima is not None:
+            data = verified.ima_list() or b""
+            hash_size = template_hash_size(data)
+            node.entries = verified.ima.first + count_entries(
+                data, 0, hash_size, at_most=MAX_ENTRIES
+            )
         head = head_after(digests)
         node.prior = Prior(
             place.root,

@@ -29,6 +29,7 @@ from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
 from bootlease.node.signing_templates import attestation_key_template, signing_key_template
 from bootlease.ports import QuotedState
 from bootlease.testing.boot import SimulatedBoot
+from bootlease.testing.ima_list import SimulatedIMA
 from bootlease.testing.local_ca import LocalCA
 from bootlease.tpm import (
     TPM_GENERATED,
@@ -77,6 +78,7 @@ class SimulatedNode:
 
     Attributes:
         event_log: The log of the last boot, as the kernel would show it.
+        ima: The kernel's measurement list of the last boot; None where nothing started it.
         clock_info: Clock and reset counters, without the time that passes.
     """
 
@@ -107,6 +109,7 @@ class SimulatedNode:
         self._pcrs: dict[HashAlg, dict[int, bytes]] = {}
         self._started = time.monotonic()
         self.event_log = b""
+        self.ima: SimulatedIMA | None = None
         self.clock_info = ClockInfo(clock=0, reset_count=0, restart_count=0, safe=True)
         self.reboot()
         if boot is not None:
@@ -212,8 +215,16 @@ class SimulatedNode:
         passed = int((time.monotonic() - self._started) * 1000)
         return dataclasses.replace(self.clock_info, clock=self.clock_info.clock + passed)
 
+    def start_ima(self) -> SimulatedIMA:
+        """Let the kernel measure what is loaded from now on, the boot first."""
+        self.ima = SimulatedIMA(self, self._banks)
+        alg = HashAlg.SHA256 if HashAlg.SHA256 in self._pcrs else self._banks[0]
+        self.ima.start(self._pcrs[alg], alg)
+        return self.ima
+
     def reboot(self, *, orderly: bool = True, locality: int = 0) -> None:
         """Cycle the power: PCRs are reset, resetCount rises by one."""
+        self.ima = None
         self.clock_info = dataclasses.replace(
             self.clock_info, reset_count=self.clock_info.reset_count + 1, safe=orderly
         )

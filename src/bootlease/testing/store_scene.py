@@ -35,7 +35,7 @@ from bootlease.ports import (
     CommitOutcome,
     Committed,
     DecisionCommit,
-    Governance,
+    InForce,
     PendingEnrolment,
     StoredPolicy,
     StoredReference,
@@ -54,7 +54,7 @@ SECRET: Final = b"s" * 32
 PREFIX: Final = "verifier.example/ledger"
 LOG: Final = b"log" * 1000
 MARK: Final = HighWaterMark(7, 2, 5)
-UNDECIDED: Final = Governance(0, 0, 0)
+UNDECIDED: Final = InForce(0, 0, 0)
 AUTHOR: Final = "operator:test"
 
 
@@ -124,7 +124,7 @@ async def enrol(
     now: int = NOW,
 ) -> Activated:
     """Enrol a node the way the service does."""
-    epoch = (await store.governance()).epoch
+    epoch = (await store.in_force()).epoch
     waiting = replace(pending(record, join_token=join_token, epoch=epoch), expires_at=now + 60)
     await store.add_pending(waiting, now=now, at_most=10)
     outcome, _ = await store.activate(waiting.id, digest_of(secret), now=now)
@@ -207,7 +207,7 @@ class StoredNode:
         *,
         granted: bool = True,
         leases: int = 1,
-        governance: Governance = UNDECIDED,
+        in_force: InForce = UNDECIDED,
         counters: HighWaterMark = MARK,
         log: bytes = LOG,
         now: int = NOW + 1,
@@ -259,7 +259,7 @@ class StoredNode:
             nonce=question.nonce,
             lineage_version=self.version,
             lineage=lineage if granted else None,
-            governance=governance,
+            in_force=in_force,
             high_water=self.mark,
             counters=counters,
             digest=record.digest,
@@ -269,6 +269,8 @@ class StoredNode:
             request=digest_of(b"request" + record.encoded),
             evidence=evidence.digest,
             document=evidence.without_logs().encode(),
+            root=root,
+            named_logs=evidence.named_logs(),
             logs={evidence.binding.logs[kind]: data for kind, data in evidence.logs.items()},
             granted=granted,
             finish=bodies,
@@ -345,12 +347,12 @@ class StoreScene:
         now: int = NOW + 1,
     ) -> Committed:
         """Decide about a node by what is in force, and commit that."""
-        governance = await self.store.governance()
+        in_force = await self.store.in_force()
         question = self.question(node)
         return await self.commit(
             node,
             node.decide(
-                question, granted=granted, leases=leases, governance=governance, log=log, now=now
+                question, granted=granted, leases=leases, in_force=in_force, log=log, now=now
             ),
         )
 

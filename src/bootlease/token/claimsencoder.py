@@ -11,6 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Final
 
 from bootlease import cbor
+from bootlease.model import NODES_REMEMBERED
 from bootlease.token.ear import EAR_PROFILE, NODE_PROFILE
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def encode_claims(claims: ClaimValues) -> bytes:
     return b"".join(parts)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _parties(issuer: str, subject: str, audience: str) -> bytes:
     texts = cbor.encode(issuer), cbor.encode(subject), cbor.encode(audience)
     return b"%b%b\x02%b\x03%b\x04" % (_ISSUER, *texts)

@@ -17,7 +17,7 @@ verify with.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import Final
@@ -169,6 +169,7 @@ class TPMTPublic:
         auth_policy: Digest of the policy that authorises its use; may be empty.
         parameters: RSA or ECC parameters; they say the type.
         unique: The modulus, or the point.
+        parsed: The bytes that it was parsed from, if it was.
     """
 
     name_alg: int
@@ -176,6 +177,7 @@ class TPMTPublic:
     auth_policy: bytes
     parameters: TPMSRSAParms | TPMSECCParms
     unique: bytes | TPMSECCPoint
+    parsed: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def type(self) -> TPMAlg:
@@ -184,6 +186,8 @@ class TPMTPublic:
 
     def marshal(self) -> bytes:
         """Return TPMT_PUBLIC; for a parsed key, the very bytes that were parsed."""
+        if self.parsed is not None:
+            return self.parsed
         unique = self.unique
         return (
             _HEAD.pack(self.type, self.name_alg, self.object_attributes)
@@ -295,7 +299,10 @@ def parse_public(data: bytes) -> TPMTPublic:
     else:
         raise MalformedError(f"type {algorithm_name(kind)} is neither RSA nor ECC", offset=0)
     reader.finish()
-    return TPMTPublic(name_alg, TPMAObject(attributes), policy, parameters, unique)
+    public = TPMTPublic(name_alg, TPMAObject(attributes), policy, parameters, unique)
+    # Its name is over them: marshalling anew could only give the same.
+    object.__setattr__(public, "parsed", bytes(data))
+    return public
 
 
 def parse_public_2b(data: bytes) -> TPMTPublic:

@@ -284,6 +284,10 @@ def _cover_fixed(
     selections: tuple[PCRSelection, ...], pcrs: FixedPCRValues, hash_alg: HashAlg
 ) -> _Covered:
     covered = _cover_any(selections, pcrs, hash_alg)
+    # Nearly always what came is what was quoted, in its order, and need not be made again.
+    whole = len(pcrs) == len(covered.quoted)
+    if whole and all(values is pcrs.get(alg) for alg, values in covered.quoted.items()):
+        return _Covered(covered.findings, pcrs, covered.digest)
     return _Covered(covered.findings, FixedPCRValues(covered.quoted), covered.digest)
 
 

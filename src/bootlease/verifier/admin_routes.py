@@ -12,7 +12,7 @@ from bootlease.errors import MalformedError
 from bootlease.ledger import DecisionRecord
 from bootlease.policy import PolicyEpoch
 from bootlease.ports import EnrolledNode, StoredDecision, StoredLineage
-from bootlease.reference import ReferenceSet, serialise_reference
+from bootlease.reference import AnyReference, kind_of, serialise_any_reference
 from bootlease.token import strictjson
 from bootlease.verifier.access import (
     JOIN_PREFIX,
@@ -22,7 +22,7 @@ from bootlease.verifier.access import (
     secret_digest,
 )
 from bootlease.verifier.bundle import bundle_members
-from bootlease.verifier.contract import BODY, JSON, PEM, TOML, described, problems, success
+from bootlease.verifier.contract import BODY, JSON, TOML, described, problems, success
 from bootlease.verifier.events import log_event
 from bootlease.verifier.gate import client_of, throttled, with_upload
 from bootlease.verifier.logins import author_of
@@ -30,7 +30,7 @@ from bootlease.verifier.node_routes import identifier
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.service import Service
 
-_GATE: Final = (ProblemKind.UNAUTHORIZED, ProblemKind.BUSY_CLIENT, ProblemKind.UNAVAILABLE)
+GATE: Final = (ProblemKind.UNAUTHORIZED, ProblemKind.BUSY_CLIENT, ProblemKind.UNAVAILABLE)
 _PAGE: Final = 1000
 _RECENT: Final = 20
 _MAX_JOIN_TIME: Final = 30 * 86_400
@@ -63,7 +63,8 @@ async def authenticate(request: Request) -> None:
 router: Final = APIRouter(prefix="/v1/admin", dependencies=[Depends(authenticate)])
 
 
-def _json(members: object, status: int = 200) -> Response:
+def json_answer(members: object, status: int = 200) -> Response:
+    """Return an answer that a person can read too."""
     body = json.dumps(members, ensure_ascii=False, indent=2) + "\n"
     return Response(body.encode(), status, media_type=JSON)
 
@@ -73,9 +74,10 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _author(request: Request) -> str:
-    author: str = request.state.author
-    return author
+def author(request: Request) -> str:
+    """Return whose credential a request came with, as the ledger names them."""
+    name: str = request.state.author
+    return name
 
 
 @router.post(
@@ -84,7 +86,7 @@ def _author(request: Request) -> str:
     responses={
         200: success("This very set was registered before.", JSON),
         201: success("The set is registered.", JSON),
-        **problems(*_GATE, *BODY),
+        **problems(*GATE, *BODY),
     },
     openapi_extra=described(body=JSON, admin=True),
     response_class=Response,
@@ -95,24 +97,25 @@ async def register_reference(request: Request) -> Response:
     reference, new = await with_upload(
         request,
         JSON,
-        service.limits.admin,
-        partial(service.registry.register_reference, author=_author(request)),
+        service.limits.reference,
+        partial(service.registry.register_reference, author=author(request)),
     )
     log_event("reference-registered", name=reference.name, digest=reference.digest)
-    return _json(_reference(reference), 201 if new else 200)
+    return json_answer(_reference(reference), 201 if new else 200)
 
 
 @router.get(
     "/references",
-    responses={200: success("Every registered set.", JSON), **problems(*_GATE)},
+    responses={200: success("Every registered set.", JSON), **problems(*GATE)},
     openapi_extra=described(admin=True),
     response_class=Response,
 )
 async def list_references(request: Request) -> Response:
     """List reference sets, the oldest first."""
     snapshot = _service(request).registry.now
-    accepted = {reference.digest for reference in snapshot.accepted}
-    return _json(
+    accepted = {each.digest for each in snapshot.accepted}
+    accepted |= {each.digest for each in snapshot.accepted_ima}
+    return json_answer(
         {
             "references": [
                 {**_reference(each), "accepted": each.digest in accepted}
@@ -126,7 +129,7 @@ async def list_references(request: Request) -> Response:
     "/references/{name}",
     responses={
         200: success("The reference file.", JSON),
-        **problems(*_GATE, ProblemKind.NOT_FOUND),
+        **problems(*GATE, ProblemKind.NOT_FOUND),
     },
     openapi_extra={
         **described(admin=True),
@@ -141,12 +144,13 @@ async def show_reference(request: Request) -> Response:
     name = request.path_params["name"]
     for reference in reversed(_service(request).registry.now.references):
         if reference.name == name:
-            return Response(serialise_reference(reference), media_type=JSON)
+            return Response(serialise_any_reference(reference), media_type=JSON)
     raise ProblemError(ProblemKind.NOT_FOUND, "No reference set of this name is registered.")
 
 
-def _reference(reference: ReferenceSet) -> dict[str, Any]:
+def _reference(reference: AnyReference) -> dict[str, Any]:
     return {
+        "kind": kind_of(reference),
         "name": reference.name,
         "version": reference.version,
         "digest": reference.digest.hex(),
@@ -158,7 +162,7 @@ def _reference(reference: ReferenceSet) -> dict[str, Any]:
     status_code=201,
     responses={
         201: success("The policy is active.", JSON),
-        **problems(*_GATE, *BODY, ProblemKind.CONFLICT),
+        **problems(*GATE, *BODY, ProblemKind.CONFLICT),
     },
     openapi_extra=described(body=TOML, admin=True),
     response_class=Response,
@@ -170,15 +174,15 @@ async def activate_policy(request: Request) -> Response:
         request,
         TOML,
         service.limits.admin,
-        partial(service.registry.activate_policy, author=_author(request)),
+        partial(service.registry.activate_policy, author=author(request)),
     )
     log_event("policy-activated", id=active.policy.id, epoch=active.epoch)
-    return _json(_policy(active), 201)
+    return json_answer(_policy(active), 201)
 
 
 @router.get(
     "/policies",
-    responses={200: success("The active policy.", JSON), **problems(*_GATE)},
+    responses={200: success("The active policy.", JSON), **problems(*GATE)},
     openapi_extra=described(admin=True),
     response_class=Response,
 )
@@ -187,7 +191,7 @@ async def show_policy(request: Request) -> Response:
     service = _service(request)
     stored = await service.store.policy()
     text = "" if stored is None else stored.document.decode()
-    return _json({**_policy(service.registry.now.policy), "document": text})
+    return json_answer({**_policy(service.registry.now.policy), "document": text})
 
 
 def _policy(active: PolicyEpoch) -> dict[str, Any]:
@@ -199,42 +203,9 @@ def _policy(active: PolicyEpoch) -> dict[str, Any]:
 
 
 @router.post(
-    "/roots",
-    status_code=201,
-    responses={201: success("The roots are trusted.", JSON), **problems(*_GATE, *BODY)},
-    openapi_extra=described(body=PEM, admin=True),
-    response_class=Response,
-)
-async def add_roots(request: Request) -> Response:
-    """Trust CA certificates (PEM or DER) to vouch for TPMs."""
-    service = _service(request)
-    added = await with_upload(
-        request,
-        PEM,
-        service.limits.admin,
-        partial(service.registry.add_roots, author=_author(request)),
-    )
-    for fingerprint in added:
-        log_event("root-added", root=fingerprint)
-    return _json({"roots": [fingerprint.hex() for fingerprint in added]}, 201)
-
-
-@router.get(
-    "/roots",
-    responses={200: success("Fingerprints of the trusted roots.", JSON), **problems(*_GATE)},
-    openapi_extra=described(admin=True),
-    response_class=Response,
-)
-async def list_roots(request: Request) -> Response:
-    """List the trusted roots by SHA-256."""
-    roots = _service(request).registry.now.roots
-    return _json({"roots": sorted(fingerprint.hex() for fingerprint in roots.certificates)})
-
-
-@router.post(
     "/join-tokens",
     status_code=201,
-    responses={201: success("A join token, shown once.", JSON), **problems(*_GATE, *BODY)},
+    responses={201: success("A join token, shown once.", JSON), **problems(*GATE, *BODY)},
     openapi_extra=described(body=JSON, admin=True),
     response_class=Response,
 )
@@ -245,10 +216,10 @@ async def make_join_token(request: Request) -> Response:
     token = new_secret(JOIN_PREFIX)
     now = service.clock.now()
     await service.store.add_join_token(
-        secret_digest(token), now=now, expires_at=now + seconds, author=_author(request)
+        secret_digest(token), now=now, expires_at=now + seconds, author=author(request)
     )
     log_event("join-token-made", expires_at=now + seconds)
-    return _json({"join_token": token, "expires_at": now + seconds}, 201)
+    return json_answer({"join_token": token, "expires_at": now + seconds}, 201)
 
 
 async def _join_time(body: bytes) -> int:
@@ -265,7 +236,7 @@ async def _join_time(body: bytes) -> int:
     "/nodes",
     responses={
         200: success("Enrolled nodes.", JSON),
-        **problems(*_GATE, ProblemKind.MALFORMED),
+        **problems(*GATE, ProblemKind.MALFORMED),
     },
     openapi_extra={
         **described(admin=True),
@@ -288,14 +259,14 @@ async def list_nodes(request: Request) -> Response:
     }
     if len(nodes) == _PAGE:
         page["next"] = nodes[-1].enrolment.node.hex()
-    return _json(page)
+    return json_answer(page)
 
 
 @router.get(
     "/nodes/{node}",
     responses={
         200: success("One node and its latest decisions.", JSON),
-        **problems(*_GATE, ProblemKind.NOT_FOUND, ProblemKind.UNKNOWN_NODE),
+        **problems(*GATE, ProblemKind.NOT_FOUND, ProblemKind.UNKNOWN_NODE),
     },
     openapi_extra=described(identifiers=["node"], admin=True),
     response_class=Response,
@@ -309,7 +280,7 @@ async def show_node(request: Request) -> Response:
         raise ProblemError(ProblemKind.UNKNOWN_NODE, "No node with this id is enrolled.")
     recent = await service.store.decisions_of(node, at_most=_RECENT)
     members = _node(enrolled, await service.store.lineage(node))
-    return _json({**members, "decisions": [_summary(decision) for decision in recent]})
+    return json_answer({**members, "decisions": [_summary(decision) for decision in recent]})
 
 
 def _node(node: EnrolledNode, lineage: StoredLineage) -> dict[str, Any]:
@@ -326,6 +297,7 @@ def _node(node: EnrolledNode, lineage: StoredLineage) -> dict[str, Any]:
             "clock": node.high_water.clock,
         },
         "endorsement": None,
+        "notes": [note.as_dict() for note in record.notes],
         "lineage": None,
         "last_decision": None if lineage.decision is None else lineage.decision.hex(),
     }
@@ -343,6 +315,7 @@ def _node(node: EnrolledNode, lineage: StoredLineage) -> dict[str, Any]:
             "seq": prior.sequence,
             "head": prior.head.hex(),
             "expires_at": prior.expires_at,
+            "ima_entries": None if prior.ima is None else prior.ima.state.entries,
         }
     return members
 
@@ -360,7 +333,7 @@ def _summary(decision: StoredDecision) -> dict[str, Any]:
     "/decisions/{decision}",
     responses={
         200: success("One decision as recorded.", JSON),
-        **problems(*_GATE, ProblemKind.NOT_FOUND),
+        **problems(*GATE, ProblemKind.NOT_FOUND),
     },
     openapi_extra=described(identifiers=["decision"], admin=True),
     response_class=Response,
@@ -371,7 +344,7 @@ async def show_decision(request: Request) -> Response:
     stored = await _service(request).store.decision(digest)
     if stored is None:
         raise ProblemError(ProblemKind.NOT_FOUND, "No decision of this digest is recorded.")
-    return _json(_decision(stored, DecisionRecord.parse(stored.record)))
+    return json_answer(_decision(stored, DecisionRecord.parse(stored.record)))
 
 
 def _decision(stored: StoredDecision, record: DecisionRecord) -> dict[str, Any]:
@@ -408,11 +381,11 @@ def _decision(stored: StoredDecision, record: DecisionRecord) -> dict[str, Any]:
 
 @router.get(
     "/bundle",
-    responses={200: success("The join bundle.", JSON), **problems(*_GATE)},
+    responses={200: success("The join bundle.", JSON), **problems(*GATE)},
     openapi_extra=described(admin=True),
     response_class=Response,
 )
 async def show_bundle(request: Request) -> Response:
     """Return what a node must know of this verifier."""
     service = _service(request)
-    return _json(bundle_members(service.issuer.url, service.keys, service.ledger_key))
+    return json_answer(bundle_members(service.issuer.url, service.keys, service.ledger_key))

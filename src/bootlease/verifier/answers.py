@@ -19,6 +19,7 @@ from bootlease.appraisal import (
     prior_after,
     record_decision,
 )
+from bootlease.appraisal.issue import DEVELOPER
 from bootlease.endorsement import TrustedRoots
 from bootlease.evidence import (
     Challenge,
@@ -33,7 +34,7 @@ from bootlease.lineage import HighWaterMark, head_after
 from bootlease.ports import (
     DecisionCommit,
     EnrolledNode,
-    Governance,
+    InForce,
     StoredLineage,
 )
 from bootlease.token import ExecutionClaims, Signer, VerifierID, sign_cwt, sign_jwt
@@ -46,7 +47,7 @@ from bootlease.verifier.problems import (
     problem_members,
 )
 
-VERIFIER_ID: Final = VerifierID("bootlease", __version__)
+VERIFIER_ID: Final = VerifierID(DEVELOPER, __version__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Case:
         document: The evidence's bytes, with its logs left out.
         verified: The evidence as verified.
         roots: Trusted roots.
-        governance: What the operator had decided.
+        in_force: What the operator had decided.
         now: Seconds since the epoch.
     """
 
@@ -74,7 +75,7 @@ class Case:
     document: bytes
     verified: VerifiedEvidence
     roots: TrustedRoots
-    governance: Governance
+    in_force: InForce
     now: int
 
 
@@ -209,7 +210,7 @@ def _commit(
         nonce=case.challenge.nonce,
         lineage_version=case.lineage.version,
         lineage=None,
-        governance=case.governance,
+        in_force=case.in_force,
         high_water=case.node.high_water,
         counters=HighWaterMark.of(result.clock_info),
         digest=record.digest,
@@ -219,7 +220,9 @@ def _commit(
         request=case.request,
         evidence=evidence.digest,
         document=case.document,
-        logs={evidence.binding.logs[kind]: log for kind, log in evidence.logs.items()},
+        root=result.lineage.root,
+        named_logs=evidence.named_logs(),
+        logs=evidence.carried_logs(),
         granted=result.accepted,
         finish=finish,
         answer_expires_at=case.challenge.expires_at,

@@ -19,10 +19,12 @@ from bootlease.errors import MalformedError
 from bootlease.ports import StoreBusyError, StoreUnavailableError
 from bootlease.verifier import (
     admin_routes,
+    explanation_routes,
     ledger_routes,
     node_routes,
     proof_routes,
     public_routes,
+    root_routes,
 )
 from bootlease.verifier.bodies import announced_length, tiers_of_operators, tiers_of_strangers
 from bootlease.verifier.contract import complete
@@ -42,6 +44,16 @@ _MAX_DETAIL: Final = 500
 _ROUTING: Final = {404: ProblemKind.NOT_FOUND, 405: ProblemKind.METHOD}
 _RawHeaders = list[tuple[bytes, bytes]]
 _ID_BYTES: Final = 8
+ROUTES: Final = (
+    node_routes,
+    admin_routes,
+    root_routes,
+    proof_routes,
+    explanation_routes,
+    public_routes,
+    ledger_routes,
+)
+"""The modules whose routes the application has."""
 _OFTEN: Final = re.compile(r"/v1/nodes/([0-9a-f]{64})/(challenges|leases)")
 _ROUTES: Final[dict[str, Callable[[Request], Awaitable[Response]]]] = {
     "challenges": node_routes.challenge,
@@ -65,7 +77,7 @@ def build_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.strangers = tiers_of_strangers(service.limits)
     app.state.operators = tiers_of_operators(service.limits)
-    for routes in (node_routes, admin_routes, proof_routes, public_routes, ledger_routes):
+    for routes in ROUTES:
         app.include_router(routes.router)
     for kind, answer in _ANSWERS.items():
         app.add_exception_handler(kind, answer)

@@ -95,14 +95,14 @@ def tiers_of_strangers(limits: Limits) -> tuple[Tier, ...]:
     huge = Budget(limits.huge_bytes, limits.huge_per_client)
     return (
         Tier(limits.small, limits.ordinary, ordinary),
-        Tier(limits.ordinary, limits.evidence, huge),
+        Tier(limits.ordinary, limits.evidence_ima, huge),
     )
 
 
 def tiers_of_operators(limits: Limits) -> tuple[Tier, ...]:
     """Return what pays for bodies that came with an admin credential."""
     budget = Budget(limits.admin_bytes, limits.ordinary_per_client)
-    return (Tier(limits.small, limits.admin, budget),)
+    return (Tier(limits.small, limits.reference, budget),)
 
 
 class Body:

@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.ledger import LedgerSigner
+from bootlease.ledger.checkpoint import ledger_name
 from bootlease.token import PrivateKeySigner, strictjson
-from bootlease.verifier.keys import Keys, ledger_name
+from bootlease.verifier.keys import Keys
 
 SETTINGS: Final = "verifier.json"
 DATABASE: Final = "verifier.db"

@@ -88,6 +88,7 @@ _NO_FAILURE: Final = frozenset(
         ProblemKind.BUSY_CLIENT,
         ProblemKind.UNAVAILABLE,
         ProblemKind.LOG_WANTED,
+        ProblemKind.IMA_WANTED,
         ProblemKind.OUTDATED,
         ProblemKind.UNKNOWN_NODE,
     }
@@ -124,7 +125,7 @@ class Presenter:
                 failed too often. No renewal is so long.
         """
         limits, throttle = self.service.limits, self.service.throttle
-        if not limits.small < length <= limits.evidence:
+        if not limits.small < length <= self.service.longest_evidence:
             return
         await self.service.leasing.enrolled(self.node)
         if length > limits.ordinary and (

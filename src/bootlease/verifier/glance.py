@@ -8,14 +8,23 @@ parsing, and the parser and the AK's signature decide the rest.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from bootlease import cbor
 from bootlease.evidence.binding import BINDING_TYPE, MAX_BINDING
 from bootlease.evidence.request import MAX_TPM_STRUCTURE
 
-_LOG_PREFIX: Final = b"\xa7\x61v\x01\x64logs\xa1\x63tcg"
-"""How every evidence document with a log begins."""
+_BEFORE_LOGS: Final = re.compile(
+    rb"(?:\xa7\x61v\x01"
+    rb"|\xa8\x61v\x01\x63ima\x82(?:[\x00-\x17]|\x18.|\x19.{2}|\x1a.{4})\x58\x20.{32})"
+    rb"\x64logs[\xa1\xa2]",
+    re.DOTALL,
+)
+"""How every evidence document with logs begins, with and without a part of an IMA list."""
+_LOG_NAMES: Final = (b"\x63ima", b"\x63tcg")
+"""In the order in which they stand."""
+_NAME: Final = 4
 _BEFORE_NONCE: Final = (
     cbor.encode("type") + cbor.encode(BINDING_TYPE) + cbor.encode("nonce") + b"\x58\x20"
 )
@@ -25,17 +34,26 @@ _TAIL: Final = MAX_BINDING + MAX_TPM_STRUCTURE + 64
 
 
 def core_size(body: bytes) -> int:
-    """Return how much of ``body`` is not the log.
+    """Return how much of ``body`` is not the logs.
 
     The parser's work and memory grow with the number of items, and ten megabytes can be ten
     million of them; inside a byte string there are none.
     """
-    start = len(_LOG_PREFIX)
-    if not body.startswith(_LOG_PREFIX) or len(body) <= start:
-        return len(body)
-    size = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}.get(body[start], 0)
-    log = int.from_bytes(body[start + 1 : start + 1 + size], "big")
-    return len(body) - min(log, len(body))
+    found = _BEFORE_LOGS.match(body)
+    core, at = len(body), 0 if found is None else found.end()
+    for name in _LOG_NAMES if at else ():
+        if body.startswith(name, at):
+            length, at = _log_at(body, at + _NAME)
+            core -= length
+    return core
+
+
+def _log_at(body: bytes, start: int) -> tuple[int, int]:
+    """Return how much of ``body`` is the byte string that begins at ``start``, and its end."""
+    size = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}.get(body[start], 0) if start < len(body) else 0
+    begin = min(start + 1 + size, len(body))
+    length = min(int.from_bytes(body[start + 1 : begin], "big"), len(body) - begin)
+    return length, begin + length
 
 
 def nonce_in(body: bytes) -> bytes | None:

@@ -19,12 +19,3 @@ class Keys:
 
     token: Signer
     ledger: LedgerSigner
-
-
-def ledger_name(issuer: str) -> str:
-    """Return how the ledger of an issuer is named: in its key, and before its shards' names.
-
-    Args:
-        issuer: The verifier's URL.
-    """
-    return issuer.partition("://")[2] + "/ledger"

@@ -8,7 +8,8 @@ the code:
 3. the AK signed the evidence, whole, for this challenge, and that asks for all that policy demands
    by now. Until here nothing is recorded and nothing is consumed, so that nobody can end another
    node's lease with garbage in its name;
-4. the log, where only its digest came;
+4. the log, where only its digest came; the whole IMA list, where what came cannot be judged
+   without what was judged before;
 5. appraisal;
 6. record, claims, signatures;
 7. one transaction: challenge spent, decision, head, answer, next challenge. Where it finds that
@@ -29,6 +30,7 @@ from typing import Final, TypeVar
 
 from bootlease.appraisal import (
     AppraisalCache,
+    AttestationResult,
     BootLog,
     appraise,
     boot_log_of,
@@ -37,14 +39,14 @@ from bootlease.appraisal import (
 )
 from bootlease.errors import MalformedError, VerificationError
 from bootlease.evidence import (
+    IMA_LIST,
     Challenge,
     Evidence,
     VerifiedEvidence,
     parse_evidence,
     verify_evidence,
 )
-from bootlease.model import Finding, HashAlg
-from bootlease.policy import Policy
+from bootlease.model import NODES_REMEMBERED, Finding, HashAlg
 from bootlease.ports import (
     Clock,
     CommitOutcome,
@@ -55,6 +57,7 @@ from bootlease.ports import (
 )
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 from bootlease.verifier.answers import Case, Issuer, grant, refuse
+from bootlease.verifier.asking import demand_current, demand_judgeable, new_challenge
 from bootlease.verifier.glance import core_size, nonce_in
 from bootlease.verifier.grants import Grants
 from bootlease.verifier.limits import Limits
@@ -65,7 +68,6 @@ from bootlease.verifier.registry import Registry, Snapshot
 T = TypeVar("T")
 
 TCG_LOG: Final = "tcg"
-_NONCE_BYTES: Final = 32
 _LEASE_ID_BYTES: Final = 16
 _TRIES: Final = 4
 _ASIDE: Final = 256 * 1024
@@ -74,15 +76,15 @@ _LONG_CORE: Final = 4 * 1024
 """Documents with more than this besides the log are parsed on another thread, a few at a time, and
 only where they name a live challenge: made of tiny items, 64 KiB take 50 ms."""
 _LONG_AT_ONCE: Final = 2
+_LONG_LIST: Final = 8 * 1024
+"""IMA lists that are longer are judged on another thread, a few at a time: some 60 entries take
+half a millisecond."""
+_LISTS_AT_ONCE: Final = 2
 _REMEMBERED_LOGS: Final = 256
 _LogKey = tuple[bytes, tuple[HashAlg, ...]]
 
 _SPENT: Final = Finding(
     "challenge.spent", "The challenge was answered before, by other evidence; ask for a new one."
-)
-_OUTDATED: Final = Finding(
-    "challenge.outdated",
-    "The policy has changed since the challenge was set; ask for a new one and quote again.",
 )
 _EXPIRED: Final = Finding(
     "challenge.expired", "The challenge has expired; ask for a new one and quote again."
@@ -125,6 +127,7 @@ class Leasing:
         self._limits = limits
         self._verdicts = AppraisalCache(lock=threading.Lock())
         self._long_cores = asyncio.Semaphore(_LONG_AT_ONCE)
+        self._long_lists = asyncio.Semaphore(_LISTS_AT_ONCE)
         self._logs: OrderedDict[_LogKey, BootLog] = OrderedDict()
         self._recent = Recent()
         self._grants = Grants(store, registry, limits)
@@ -137,7 +140,12 @@ class Leasing:
         """
         now = self._clock.now()
         await self.enrolled(node)
-        challenge = new_challenge(node, self._registry.now.policy.policy, now)
+        policy = self._registry.now.policy.policy
+        progress = None
+        if policy.ima.required:
+            prior = (await self._store.lineage(node)).prior
+            progress = None if prior is None else prior.ima
+        challenge = new_challenge(node, policy, now, progress)
         # Anybody may ask in a node's name, so what was asked for is soon forgotten. The life of a
         # lease counts from issued_at and is as long as ever.
         soon = min(challenge.expires_at, now + self._limits.challenge_time)
@@ -220,10 +228,11 @@ class Leasing:
         # 3.
         key = _attestation_key(enrolled.enrolment.ak_public)
         verified = await _run(large, lambda: verify_evidence(evidence, challenge, key, now=now))
-        _demand_current(challenge, snapshot.policy.policy, now)
+        demand_current(challenge, snapshot.policy.policy, now)
         # 4.
+        demand_judgeable(verified, lineage, snapshot, now)
         log = await self._log(verified, snapshot, now, large=large)
-        # 5. A long document is judged aside, without the cache of verdicts.
+        # 5.
         case = Case(
             node=enrolled,
             lineage=lineage,
@@ -233,29 +242,14 @@ class Leasing:
             document=evidence.without_logs().encode() if evidence.logs else body,
             verified=verified,
             roots=snapshot.roots,
-            governance=snapshot.governance,
+            in_force=snapshot.in_force,
             now=now,
         )
-        result = await _run(
-            large,
-            lambda: appraise(
-                verified,
-                log,
-                challenge=challenge,
-                prior=lineage.prior,
-                high_water=enrolled.high_water,
-                enrolment=enrolled.enrolment,
-                roots=snapshot.roots,
-                references=snapshot.accepted,
-                policy=snapshot.policy,
-                now=now,
-                cache=None if large else self._verdicts,
-            ),
-        )
+        result = await self._appraised(case, log, snapshot, large=large)
         # 6.
         if result.accepted:
             lease_ids = [secrets.token_bytes(_LEASE_ID_BYTES) for _ in result.leases]
-            following = new_challenge(node, snapshot.policy.policy, now)
+            following = new_challenge(node, snapshot.policy.policy, now, result.ima)
             commit = grant(case, result, self._issuer, lease_ids, following)
         else:
             commit = refuse(case, result, self._issuer)
@@ -265,6 +259,31 @@ class Leasing:
             self._recent.keep(enrolled, commit)
             return Decided(committed.answer, commit, result.findings)
         return await self._not_committed(committed.outcome, commit)
+
+    async def _appraised(
+        self, case: Case, log: BootLog | None, snapshot: Snapshot, *, large: bool
+    ) -> AttestationResult:
+        def work() -> AttestationResult:
+            return appraise(
+                case.verified,
+                log,
+                challenge=case.challenge,
+                prior=case.lineage.prior,
+                high_water=case.node.high_water,
+                enrolment=case.node.enrolment,
+                roots=case.roots,
+                references=snapshot.accepted,
+                policy=snapshot.policy,
+                now=case.now,
+                ima_references=snapshot.accepted_ima,
+                # A long document is judged aside, without the cache of verdicts.
+                cache=None if large else self._verdicts,
+            )
+
+        if len(case.evidence.logs.get(IMA_LIST, b"")) <= _LONG_LIST:
+            return await _run(large, work)
+        async with self._long_lists:
+            return await asyncio.to_thread(work)
 
     async def _not_committed(
         self, outcome: CommitOutcome, commit: DecisionCommit
@@ -362,36 +381,11 @@ def _known(node: EnrolledNode | None) -> EnrolledNode:
     return node
 
 
-def new_challenge(node: bytes, policy: Policy, now: int) -> Challenge:
-    """Return a fresh challenge."""
-    return Challenge(
-        nonce=secrets.token_bytes(_NONCE_BYTES),
-        node=node,
-        issued_at=now,
-        expires_at=now + policy.lease.life,
-        pcrs=policy.quote.selection,
-    )
-
-
-def _demand_current(challenge: Challenge, policy: Policy, now: int) -> None:
-    """Demand that a challenge asks for what policy demands by now.
-
-    The node answered what it was asked. That it was not asked for a PCR that policy has demanded
-    since, or has less time than it was told, is no fault of its state, and must end no lineage.
-    """
-    covered = challenge.pcrs == policy.quote.selection or all(
-        set(pcrs).issubset(challenge.pcrs.get(bank, ()))
-        for bank, pcrs in policy.quote.selection.items()
-    )
-    if not covered or now >= challenge.issued_at + policy.lease.life:
-        raise ProblemError(ProblemKind.OUTDATED, _OUTDATED.message, findings=[_OUTDATED])
-
-
 def _spent() -> ProblemError:
     return ProblemError(ProblemKind.SPENT, _SPENT.message, findings=[_SPENT])
 
 
-@functools.lru_cache(maxsize=16_384)
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
 def _attestation_key(ak_public: bytes) -> AttestationKey:
     # Loading a point costs as much as verifying with it; a node's AK hardly ever changes.
     return accept_attestation_key(parse_public(ak_public))

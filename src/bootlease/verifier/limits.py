@@ -27,10 +27,12 @@ class Limits:
 
     Attributes:
         evidence: Longest evidence document: an event log of 8 MiB and what surrounds it.
-        evidence_core: Longest evidence document without its log; bounds what the parser builds.
+        evidence_ima: The same where the policy looks at IMA: a list of 24 MiB besides.
+        evidence_core: Longest evidence document without its logs; bounds what the parser builds.
             64 leases on certified keys, with the signatures of an RSA AK, are some 55 kB.
         enrolment: Longest enrolment message.
-        admin: Longest admin upload.
+        admin: Longest admin upload but those of reference sets.
+        reference: Longest reference set; one of 250,000 files has this length.
         small: Bodies up to this length are read without a share of any budget.
         ordinary: Bodies up to this length, full evidence among them, share one budget; what is
             longer competes with its like.
@@ -69,14 +71,16 @@ class Limits:
     """
 
     evidence: int = 10 * 1024 * 1024
+    evidence_ima: int = 34 * 1024 * 1024
     evidence_core: int = 64 * 1024
     enrolment: int = 64 * 1024
     admin: int = 4 * 1024 * 1024
+    reference: int = 32 * 1024 * 1024
     small: int = 16 * 1024
     ordinary: int = 256 * 1024
     ordinary_bytes: int = 16 * 1024 * 1024
-    huge_bytes: int = 24 * 1024 * 1024
-    admin_bytes: int = 12 * 1024 * 1024
+    huge_bytes: int = 48 * 1024 * 1024
+    admin_bytes: int = 48 * 1024 * 1024
     ordinary_per_client: int = 4
     huge_per_client: int = 2
     body_time: float = 15.0

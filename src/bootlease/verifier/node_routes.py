@@ -155,6 +155,7 @@ async def challenge(request: Request) -> Response:
             ProblemKind.SPENT,
             ProblemKind.OUTDATED,
             ProblemKind.LOG_WANTED,
+            ProblemKind.IMA_WANTED,
             ProblemKind.BUSY_CLIENT,
         ),
     },
@@ -170,7 +171,7 @@ async def lease(request: Request) -> Response:
     try:
         await presenter.admit(announced_length(request))
         decided = await with_body(
-            request, EVIDENCE, service.limits.evidence, presenter.decide, client
+            request, EVIDENCE, service.longest_evidence, presenter.decide, client
         )
     except VerificationError as exc:
         raise ProblemError(

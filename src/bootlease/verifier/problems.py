@@ -33,6 +33,7 @@ class ProblemKind(enum.Enum):
     SPENT = (409, "challenge-spent", "The challenge was used by other evidence")
     OUTDATED = (409, "challenge-outdated", "The challenge asks for less than policy does now")
     LOG_WANTED = (409, "log-wanted", "The event log must be sent in full")
+    IMA_WANTED = (409, "ima-list-wanted", "The IMA list must be sent from its first entry")
     CONFLICT = (409, "conflict", "The request conflicts with what is recorded")
     LENGTH_WANTED = (411, "length-required", "The request does not say how long it is")
     TOO_LARGE = (413, "too-large", "The request is too large")

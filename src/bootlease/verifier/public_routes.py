@@ -64,7 +64,7 @@ async def configuration(request: Request) -> Response:
             "evidence": EVIDENCE,
             "lease": LEASE,
         },
-        "max_evidence_bytes": service.limits.evidence,
+        "max_evidence_bytes": service.longest_evidence,
     }
     if active is not None:
         members["life"] = active.policy.lease.life

@@ -7,21 +7,31 @@ verifier process is the only writer of its store, so its snapshot is never stale
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from bootlease.endorsement import TrustedRoots, parse_certificates
 from bootlease.errors import MalformedError
 from bootlease.policy import Policy, PolicyEpoch, parse_policy
 from bootlease.ports import (
     Clock,
-    Governance,
+    InForce,
     Store,
     StoredCredential,
     StoredPolicy,
     StoredReference,
 )
-from bootlease.reference import ReferenceSet, parse_reference
+from bootlease.reference import (
+    AnyReference,
+    IMAReferenceSet,
+    ReferenceSet,
+    parse_any_reference,
+)
 from bootlease.verifier.problems import ProblemError, ProblemKind
+
+_NONE_KNOWN: Final[Mapping[bytes, AnyReference]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +41,36 @@ class Snapshot:
     Attributes:
         active: The active policy with its epoch, or None before the first.
         references: Every registered set, the oldest first.
-        accepted: Those of them that the active policy accepts.
-        roots: Trust anchors for EK certificates.
+        accepted: Those about a boot that the active policy accepts.
+        accepted_ima: Those about loaded files that it accepts.
+        roots: Trust anchors for EK certificates, and what they revoked.
         credentials: Admin credentials.
-        governance: The store's numbers of all that.
+        in_force: The store's numbers of all that.
     """
 
     active: PolicyEpoch | None
-    references: tuple[ReferenceSet, ...]
+    references: tuple[AnyReference, ...]
     roots: TrustedRoots
     credentials: tuple[StoredCredential, ...]
-    governance: Governance
+    in_force: InForce
     accepted: tuple[ReferenceSet, ...] = field(init=False)
+    accepted_ima: tuple[IMAReferenceSet, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = frozenset[str]() if self.active is None else frozenset(self.active.policy.accept)
+        boot, ima = frozenset[str](), frozenset[str]()
+        if self.active is not None:
+            policy = self.active.policy
+            boot, ima = frozenset(policy.accept), frozenset(policy.ima.accept)
         # The latest registered version first: it is the one that most of a fleet runs.
-        newest_first = tuple(each for each in reversed(self.references) if each.name in names)
-        object.__setattr__(self, "accepted", newest_first)
+        newest_first = self.references[::-1]
+        accepted = tuple(
+            each for each in newest_first if isinstance(each, ReferenceSet) and each.name in boot
+        )
+        accepted_ima = tuple(
+            each for each in newest_first if isinstance(each, IMAReferenceSet) and each.name in ima
+        )
+        object.__setattr__(self, "accepted", accepted)
+        object.__setattr__(self, "accepted_ima", accepted_ima)
 
     @property
     def policy(self) -> PolicyEpoch:
@@ -64,19 +86,33 @@ class Snapshot:
         return self.active
 
 
-async def load_snapshot(store: Store) -> Snapshot:
-    """Read the operator's decisions from the store."""
+async def load_snapshot(
+    store: Store, known: Mapping[bytes, AnyReference] = _NONE_KNOWN
+) -> Snapshot:
+    """Read the operator's decisions from the store.
+
+    Args:
+        store: Where they are kept.
+        known: Sets by digest that are at hand: one of a hundred thousand files takes a second.
+    """
     # First: where something changes while the rest is read, the numbers are old rather than new,
     # and the first decision that is to be recorded finds out.
-    governance = await store.governance()
+    in_force = await store.in_force()
     stored = await store.policy()
+    references = await asyncio.to_thread(_parsed, await store.references(), known)
     return Snapshot(
         active=None if stored is None else PolicyEpoch(parse_policy(stored.document), stored.epoch),
-        references=tuple(parse_reference(each.document) for each in await store.references()),
+        references=references,
         roots=TrustedRoots.of(await store.roots()),
         credentials=tuple(await store.credentials()),
-        governance=governance,
+        in_force=in_force,
     )
+
+
+def _parsed(
+    stored: Sequence[StoredReference], known: Mapping[bytes, AnyReference]
+) -> tuple[AnyReference, ...]:
+    return tuple(known.get(each.digest) or parse_any_reference(each.document) for each in stored)
 
 
 class Registry:
@@ -124,42 +160,53 @@ class Registry:
     def _demand_known(self, policy: Policy) -> None:
         # A name that nothing is registered under is a typo far more often than a plan, and would
         # refuse the fleet (design section 6: an unknown name is an error).
-        known = {reference.name for reference in self._snapshot.references}
-        if unknown := [name for name in policy.accept if name not in known]:
-            raise MalformedError(
-                f"policy: references.accept names {', '.join(unknown)}, of which no reference set"
-                " is registered"
-            )
+        references = self._snapshot.references
+        for member, accept, kind in (
+            ("references.accept", policy.accept, ReferenceSet),
+            ("ima.accept", policy.ima.accept, IMAReferenceSet),
+        ):
+            known = {each.name for each in references if isinstance(each, kind)}
+            if unknown := [name for name in accept if name not in known]:
+                raise MalformedError(
+                    f"policy: {member} names {', '.join(unknown)}, of which no reference set of"
+                    " that kind is registered"
+                )
 
     async def register_reference(
         self, document: bytes, *, author: str
-    ) -> tuple[ReferenceSet, bool]:
-        """Register a reference file; tell whether it is new.
+    ) -> tuple[AnyReference, bool]:
+        """Register a reference file of any kind; tell whether it is new.
 
         Raises:
             MalformedError: It is not a reference file.
         """
-        reference = parse_reference(document)
+        # Aside: renewals go on while a set of a hundred thousand files is read.
+        reference = await asyncio.to_thread(parse_any_reference, document)
         stored = StoredReference(reference.name, reference.digest, document, self._clock.now())
         new = await self._store.add_reference(stored, author=author)
         await self.reload()
         return reference, new
 
     async def add_roots(self, data: bytes, *, author: str) -> tuple[bytes, ...]:
-        """Trust the CA certificates of a PEM bundle or DER file; return their fingerprints.
+        """Trust the CA certificates of a PEM bundle or DER file, and take its revocation lists.
+
+        Returns:
+            SHA-256 of each certificate and list.
 
         Raises:
-            MalformedError: One of them is no CA certificate.
+            MalformedError: One of them is no CA certificate, or no list of a trusted CA.
         """
-        ders = parse_certificates(data)
-        roots = TrustedRoots.of([*self._snapshot.roots.certificates.values(), *ders])
+        # Aside: renewals go on while a long revocation list is read.
+        ders = await asyncio.to_thread(parse_certificates, data)
+        roots = TrustedRoots.of([*self._snapshot.roots.members.values(), *ders])
         for der in ders:
             await self._store.add_root(der, now=self._clock.now(), author=author)
         await self.reload()
-        return tuple(name for name, der in roots.certificates.items() if der in ders)
+        return tuple(name for name, der in roots.members.items() if der in ders)
 
     async def reload(self) -> None:
         """Take over the store's state."""
         # One after the other, so that none overwrites what a later one has read.
         async with self._loading:
-            self._snapshot = await load_snapshot(self._store)
+            known = {each.digest: each for each in self._snapshot.references}
+            self._snapshot = await load_snapshot(self._store, known)

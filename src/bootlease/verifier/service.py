@@ -87,6 +87,13 @@ class Service:
     throttle: Throttle
     counts: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def longest_evidence(self) -> int:
+        """Length of the longest evidence document accepted now."""
+        active = self.registry.now.active
+        looks_at_ima = active is not None and active.policy.ima.required
+        return self.limits.evidence_ima if looks_at_ima else self.limits.evidence
+
 
 async def build_service(
     store: Store,

@@ -146,7 +146,7 @@ class WitnessClient:
         """
         note = checkpoint.note
         # The log's own line alone: cosignatures of others are none of this witness's business.
-        own = Note(note.body, tuple(one for one in note.signatures if checkpoint.key.signed(one)))
+        own = Note(note.body, tuple(one for one in note.signatures if checkpoint.key.matches(one)))
         request = AddCheckpoint(old, proof, own.encode()).encode()
         status, media_type, body = await self._send("POST", "/add-checkpoint", request, MAX_ANSWER)
         if status == _CONFLICT and media_type == SIZE_MEDIA_TYPE:
@@ -182,7 +182,7 @@ class WitnessClient:
         try:
             signatures = parse_signature_lines(lines)
             # Without a line by its key, the first one fails the check in its place.
-            mine = next(filter(key.signed, signatures), signatures[0])
+            mine = next(filter(key.matches, signatures), signatures[0])
             verify_cosignature(body, mine, key)
         except (MalformedError, VerificationError) as exc:
             raise TransportError(

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bootlease.appraisal import AppraisalCache, verdict_known
+from bootlease.appraisal.boot import verdict_key
 from bootlease.appraisal.cache import BootVerdict
-from bootlease.appraisal.steps import verdict_key
 from bootlease.model import HashAlg
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description

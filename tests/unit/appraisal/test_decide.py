@@ -377,3 +377,16 @@ def test_an_idle_bank_is_refused(ca: LocalCA) -> None:
         "quote.bank.missing",
         "eventlog.bank.missing",
     }
+
+
+@pytest.mark.parametrize(("scope", "verdict"), [("tool:search", "granted"), ("no:x", "refused")])
+def test_10_a_policy_that_only_reports_grants_nothing(
+    scene: Scene, scope: str, verdict: str
+) -> None:
+    """Everything is judged, and the finding says what would have come of it."""
+    scene.use_policy(POLICY.replace('mode = "enforce"', 'mode = "report-only"'))
+    result = scene.decide([default_lease((scope,))])
+    assert "policy.report-only" in refused(result)
+    assert (refused(result) == {"policy.report-only"}) == (verdict == "granted")
+    (finding,) = [each for each in result.findings if each.id == "policy.report-only"]
+    assert finding.seen == verdict

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from bootlease.appraisal import CodeIdentity
 from bootlease.audit import ProofTrust, build_proof, verify_proof
-from bootlease.audit import proof as proof_module
 from bootlease.audit.build import LeaseToken
 from bootlease.audit.enrolments import check_enrolment
 from bootlease.audit.proof import ProofReport
@@ -39,6 +38,7 @@ from bootlease.ledger.prooffile import (
     Place,
     ProofFile,
     ProvenDecision,
+    ProvenEnrolment,
     ProvenShard,
     parse_proof,
 )
@@ -140,7 +140,7 @@ def test_a_renewal_is_proven_back_to_full_evidence(history: RecordedHistory) -> 
     proof = prove(history, lease=1)
     report = verify(proof, trust(history))
     assert (report.decisions, report.claims) == (3, last.claims[1])
-    assert (len(proof.logs), len(proof.policies), len(proof.enrolments)) == (1, 2, 1)
+    assert (len(proof.logs), len(proof.policies)) == (1, 2)
     assert report.begun_at == history.decided[0].record.time
 
 
@@ -332,8 +332,8 @@ def with_last(proof: ProofFile, **changes: object) -> ProofFile:
 
 def with_enrolment(proof: ProofFile, **changes: object) -> ProofFile:
     """Return the proof with its enrolment changed."""
-    changed = replace(proof.enrolments[0], **changes)  # type: ignore[arg-type]  # any field
-    return replace(proof, enrolments=(changed,))
+    changed = replace(proof.enrolment, **changes)  # type: ignore[arg-type]  # any field
+    return replace(proof, enrolment=changed)
 
 
 def merged(one: tuple[bytes, ...], other: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -356,9 +356,9 @@ SWAPS: dict[str, tuple[Change, str]] = {
     ),
     "place": (lambda a, b: with_last(a, place=b.decisions[-1].place), "ledger.inclusion.invalid"),
     "decisions": (lambda a, b: replace(a, decisions=b.decisions), "proof.lease.missing"),
-    "enrolment": (lambda a, b: replace(a, enrolments=b.enrolments), "replay.input.missing"),
+    "enrolment": (lambda a, b: replace(a, enrolment=b.enrolment), "replay.input.missing"),
     "chain": (
-        lambda a, b: with_enrolment(a, chain=b.enrolments[0].chain),
+        lambda a, b: with_enrolment(a, chain=b.enrolment.chain),
         "endorsement.key.mismatch",
     ),
     "logs": (lambda a, b: replace(a, logs=b.logs), "replay.input.missing"),
@@ -425,7 +425,7 @@ def test_a_lineage_under_two_enrolments_is_no_lineage(history: RecordedHistory) 
     history.decide()
     history.scene.enrolled_as(enrolled_at=first.enrolled_at)
     history.decide()
-    assert findings(prove(history), trust(history)) == {"proof.lineage.broken"}
+    assert findings(prove(history), trust(history)) == {"replay.input.missing"}
 
 
 def test_an_unchained_shard_refuses(history: RecordedHistory) -> None:
@@ -468,7 +468,7 @@ def test_a_certificate_that_no_path_needs_refuses(history: RecordedHistory) -> N
     """Certificates ride along only where a signature that was checked covers them."""
     history.decide()
     proof = prove(history)
-    chain = (*proof.enrolments[0].chain, LocalCA.create().intermediate_der)
+    chain = (*proof.enrolment.chain, LocalCA.create().intermediate_der)
     assert findings(with_enrolment(proof, chain=chain), trust(history)) == {"endorsement.surplus"}
 
 
@@ -727,26 +727,6 @@ def test_the_report_is_plain_data(history: RecordedHistory) -> None:
     assert dataclasses.is_dataclass(report) is False
 
 
-def test_enrolments_that_nothing_names_cost_no_certificate_checks(
-    history: RecordedHistory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proof full of other enrolments is refused before any of them is looked at."""
-    history.decide()
-    proof = prove(history)
-    records = [
-        replace(history.scene.enrolment, enrolled_at=number).encode() for number in range(20)
-    ]
-    more = [replace(proof.enrolments[0], record=record) for record in records]
-    ordered = sorted(
-        (*proof.enrolments, *more), key=lambda each: hashlib.sha256(each.record).digest()
-    )
-    checked: list[object] = []
-    monkeypatch.setattr(proof_module, "check_enrolment", checked.append)
-    full = replace(proof, enrolments=tuple(ordered))
-    assert findings(full, trust(history)) == {"proof.surplus"}
-    assert checked == []
-
-
 @pytest.mark.parametrize(
     "filler", [b"\x9a\x00\x98\x96\x80" + b"\x80" * 10_000_000, b"\x9a\x00\x98\x96\x80"]
 )
@@ -770,7 +750,21 @@ def test_the_proof_of_a_long_lineage_fits() -> None:
         ProvenDecision(b"r" * 1700, b"e" * 900, (b"c" * 32,), Place(0, index, path))
         for index in range(10_000)
     )
+    enrolment = ProvenEnrolment(b"e", ())
     long = ProofFile(
-        *(None, None, b"c", (ProvenShard(b"n"),), (), renewals, (), (b"p",), (), ((),), (), ())
+        *(
+            None,
+            None,
+            b"c",
+            (ProvenShard(b"n"),),
+            (),
+            renewals,
+            enrolment,
+            (b"p",),
+            (),
+            ((),),
+            (),
+            (),
+        )
     )
     assert parse_proof(long.encode()) == long

@@ -225,11 +225,75 @@ def test_a_record_of_no_sense_is_a_finding(
     assert not replayed(history, decided, **{member: value}).identical
 
 
+OTHER_CODE = CodeIdentity(CODE.version, b"\x01" * 32)
+
+
+def reworded(record: DecisionRecord, **changes: object) -> DecisionRecord:
+    """Return a record whose findings are said in other words, and otherwise changed as told."""
+    findings = [
+        dataclasses.replace(each, message="In other words.", **changes)  # type: ignore[arg-type]  # any field
+        for each in record.findings
+    ]
+    return dataclasses.replace(record, findings=tuple(findings))
+
+
+@pytest.mark.parametrize("code", [OTHER_CODE, None], ids=["another", "unknown"])
+def test_a_reworded_refusal_of_another_program_is_the_same(
+    history: RecordedHistory, code: CodeIdentity | None
+) -> None:
+    """A sentence is no part of a verdict: the record is made again in the words of its program."""
+    record = reworded(history.decide([default_lease(("deploy:prod",))]).record)
+    again = Replayer(history, code).replay(record, [])
+    noted = (
+        {"replay.wording-differs", "replay.code.differs"} if code else {"replay.wording-differs"}
+    )
+    assert set(ids(again)) == noted
+    assert again.findings[0].seen == "policy.scope.denied"
+    assert again.identical
+    assert again.record == record.encoded
+
+
+def test_the_claims_of_a_reworded_grant_are_those_recorded(history: RecordedHistory) -> None:
+    """They name the record by its digest, the words of its notes included."""
+    history.scene.use_policy(POLICY.replace('unsafe_clock = "refuse"', 'unsafe_clock = "note"'))
+    history.scene.node.clock_info = dataclasses.replace(history.scene.node.clock_info, safe=False)
+    decided = history.decide()
+    record = reworded(decided.record)
+    assert record.granted
+    assert record.digest != decided.record.digest
+    again = Replayer(history, OTHER_CODE).replay(record, None)
+    assert again.identical
+    assert [claims.decision for claims in again.claims] == [record.digest]
+
+
+def test_the_same_program_says_it_in_the_same_words(history: RecordedHistory) -> None:
+    """A sentence that the recorded program does not say was not recorded by it."""
+    record = reworded(history.decide([default_lease(("deploy:prod",))]).record)
+    again = Replayer(history, CODE).replay(record, [])
+    assert ids(again) == ["replay.record.differs"]
+    assert "findings" in again.findings[0].message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"id": "policy.scope.other"}, {"effect": Effect.NOTES}, {"pcr": 1}, {"event": 1}),
+        *({"expected": "x"}, {"seen": "repo:acme/x"}),
+    ],
+)
+def test_more_than_words_differs_whatever_the_program(
+    history: RecordedHistory, changes: dict[str, object]
+) -> None:
+    """Id, effect, PCR, event, expected and seen are compared for every program."""
+    refused = history.decide([default_lease(("deploy:prod",))])
+    again = Replayer(history, OTHER_CODE).replay(reworded(refused.record, **changes), [])
+    assert ids(again) == ["replay.record.differs", "replay.code.differs"]
+
+
 def test_another_program_is_noted_and_refuses_nothing(history: RecordedHistory) -> None:
     """That another program decided is told, and only told."""
     decided = history.decide()
-    other = CodeIdentity(CODE.version, b"\x01" * 32)
-    again = Replayer(history, other).replay(decided.record, digests(decided))
+    again = Replayer(history, OTHER_CODE).replay(decided.record, digests(decided))
     assert ids(again) == ["replay.code.differs"]
     assert again.identical
     assert Replayer(history, CODE).replay(decided.record, digests(decided)).findings == ()

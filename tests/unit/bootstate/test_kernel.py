@@ -79,6 +79,24 @@ def test_a_boot_by_grub() -> None:
     assert seen.complete
 
 
+@pytest.mark.parametrize("prefix", [b"kernel_cmdline: ", b"module_cmdline: "])
+def test_the_first_word_is_left_out_only_where_it_is_an_image(prefix: bytes) -> None:
+    """A multiboot line has none, and a command has its name there: a label cannot hide either."""
+    for text in (b"init=/bin/sh ro", b"set root=hd1"):
+        (line,) = kernel_command_lines(attested_log(grub(prefix, text))).lines
+        assert line.image is None
+        assert [str(each) for each in line.parameters] == text.decode().split()
+    (line,) = kernel_command_lines(attested_log(grub(prefix, b"(hd0,gpt2)/vmlinuz ro"))).lines
+    assert line.image == "(hd0,gpt2)/vmlinuz"
+    assert [str(each) for each in line.parameters] == ["ro"]
+
+
+def test_a_command_that_hands_over_no_image_hides_no_parameter() -> None:
+    """The same holds where the line is read from the command."""
+    (line,) = kernel_command_lines(attested_log(grub(b"grub_cmd: ", b"linux init=/x ro"))).lines
+    assert [str(each) for each in line.parameters] == ["init=/x", "ro"]
+
+
 def test_quotes_do_not_make_two_lines() -> None:
     """GRUB puts quotes into the command line and not into the command; both are one line."""
     seen = kernel_command_lines(

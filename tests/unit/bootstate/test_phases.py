@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootlease.bootstate.phases import MAX_PHASES, PHASES, find_phases
+from bootlease.bootstate.phases import PHASES, find_phases
 from bootlease.model import HashAlg
 
 SHA256 = HashAlg.SHA256
@@ -49,17 +49,3 @@ def test_other_extends_are_no_phases(path: tuple[str, ...]) -> None:
     """A wrong order, a repetition and any other extend lead nowhere."""
     start = bytes(32)
     assert find_phases(start, extended(start, *path), SHA256) is None
-
-
-def test_phases_of_an_administrator() -> None:
-    """Names that the caller gives are searched in the caller's order."""
-    start = bytes(32)
-    goal = extended(start, "sysinit", "online")
-    assert find_phases(start, goal, SHA256) is None
-    assert find_phases(start, goal, SHA256, (*PHASES[:4], "online")) == ("sysinit", "online")
-
-
-def test_the_search_is_bounded() -> None:
-    """More names than can be searched are the caller's mistake."""
-    with pytest.raises(ValueError, match="phases"):
-        find_phases(bytes(32), bytes(32), SHA256, [str(n) for n in range(MAX_PHASES + 1)])

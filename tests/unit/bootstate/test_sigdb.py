@@ -76,6 +76,7 @@ def test_bytes_that_are_no_certificate_are_kept() -> None:
         CERT_SHA256.bytes_le + struct.pack("<III", 27, 0, 48) + bytes(48),
         CERT_SHA256.bytes_le + struct.pack("<III", 28 + 48, 2**32 - 1, 48) + bytes(48),
         CERT_SHA256.bytes_le + struct.pack("<III", 0, 0, 48) + bytes(48),
+        CERT_SHA256.bytes_le + struct.pack("<III", 0, 0, 28) + bytes(48),
     ],
     ids=[
         "truncated",
@@ -86,6 +87,7 @@ def test_bytes_that_are_no_certificate_are_kept() -> None:
         "smaller-than-its-header",
         "huge-header",
         "list-size-zero",
+        "never-ending",
     ],
 )
 def test_malformed_lists(value: bytes) -> None:

@@ -113,7 +113,7 @@ def test_another_server_is_told_from_a_verifier(status: int, body: bytes, capfd:
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [
-        (401, 1, "The admin credential is not accepted"),
+        (401, 1, "[admin.credential.refused]"),
         (404, 2, "Title: Detail."),
         (409, 2, "refuses the request (409)"),
         (429, 3, "answered 429"),

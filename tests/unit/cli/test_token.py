@@ -231,9 +231,12 @@ def test_show_tells_where_the_receipt_says_that_the_token_stands(
 def test_file_without_keys_is_named(
     data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The message says what is looked for and where."""
+    """The message says what is looked for and where, the report which part it is."""
     file = tmp_path / "keys"
     file.write_bytes(data)
+    assert verify(jwt(), str(file), "--json") == 2
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [each["id"] for each in found] == ["keys.malformed"]
     assert verify(jwt(), str(file)) == 2
     wanted = f"--keys: no JWK Set, COSE key set, PEM key or join bundle in {file}\n"
     assert capsys.readouterr().err == f"bootlease: error: {wanted}"
@@ -322,4 +325,4 @@ def test_proof_with_another_key_is_wrong_usage(
     other.write_bytes(b"garbage")
     assert run(["token", "proof", "--key", str(other), *options]) == 2
     assert f"PEM private key of an accepted kind in {other}" in capsys.readouterr().err
-    assert run(["token", "proof", "--key", str(tmp_path / "none"), *options]) == 3
+    assert run(["token", "proof", "--key", str(tmp_path / "none"), *options]) == 2

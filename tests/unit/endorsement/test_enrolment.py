@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootlease import cbor
 from bootlease.endorsement import Endorsement, Enrolment, TPMIdentity
 from bootlease.errors import MalformedError
+from bootlease.model import Effect, Finding
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.tpm import accept_attestation_key, parse_public
@@ -64,6 +66,27 @@ def test_a_name_that_is_none_is_malformed(name: bytes) -> None:
     """A record cannot hold an AK that nothing could be compared with."""
     with pytest.raises(MalformedError):
         dataclasses.replace(record(), ak_name=name)
+
+
+def test_what_was_noted_is_in_the_record() -> None:
+    """What was tolerated when a node was let in is told for good, and only what refused nothing."""
+    note = Finding("endorsement.tolerated.padding", "Bytes.", effect=Effect.NOTES, seen="9")
+    noted = dataclasses.replace(record(), notes=(note, dataclasses.replace(note, seen=None)))
+    again = Enrolment.parse(noted.encode())
+    assert again.notes == noted.notes
+    assert again.digest != dataclasses.replace(noted, notes=()).digest
+    with pytest.raises(ValueError, match="refuses"):
+        dataclasses.replace(noted, notes=(Finding("a.b", "No."),))
+
+
+@pytest.mark.parametrize(
+    "note", [[], ["a", "b"], ["a", "b", 1], ["a", 1, None], [[], "b", None], ["a", "x" * 513, None]]
+)
+def test_a_note_that_is_none_is_malformed(note: list[object]) -> None:
+    """A record's notes are what was found, and nothing else."""
+    members = cbor.decode(record().encode(), max_bytes=10_000)
+    with pytest.raises(MalformedError, match="note"):
+        Enrolment.parse(cbor.encode({**members, "notes": [note]}))
 
 
 @given(st.binary(max_size=256))

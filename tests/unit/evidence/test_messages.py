@@ -23,6 +23,7 @@ from bootlease.evidence import (
     EnrolmentReceipt,
     EnrolmentRequest,
     Evidence,
+    IMASegment,
     IssuedLease,
     LeaseAnswer,
     LeaseRequest,
@@ -36,6 +37,7 @@ from bootlease.evidence.binding import parse_binding
 from bootlease.evidence.document import MAX_EVIDENCE
 from bootlease.evidence.document import _parse_any as parse_any_evidence
 from bootlease.evidence.enrolment import node_id
+from bootlease.evidence.segment import MAX_ENTRIES
 from bootlease.model import HashAlg
 
 digests = st.binary(min_size=32, max_size=32)
@@ -70,13 +72,20 @@ challenges = st.builds(
     issued_at=times,
     expires_at=times,
     pcrs=st.just({HashAlg.SHA256: (0, 4, 7)}),
+    ima=st.none() | st.integers(0, MAX_ENTRIES),
 )
+firsts = st.sampled_from([0, 23, 24, 255, 256, 65_535, 65_536, MAX_ENTRIES])
+segments = st.none() | st.builds(IMASegment, firsts, digests)
 
 
 @st.composite
 def documents(draw: st.DrawFn) -> Evidence:
     """Evidence of the right form, bound to nothing."""
     encoded = draw(bindings).encode()
+    ima = draw(segments)
+    logs = draw(st.dictionaries(st.just("tcg"), st.binary(max_size=300)))
+    if ima is not None and draw(st.booleans()):
+        logs["ima"] = draw(st.binary(min_size=1, max_size=300))
     return Evidence(
         binding=parse_binding(encoded),
         encoded_binding=encoded,
@@ -84,7 +93,8 @@ def documents(draw: st.DrawFn) -> Evidence:
         quote=draw(st.just(bytes(145)) | st.binary(max_size=200)),
         signature=draw(st.sampled_from([bytes(72), bytes(262)]) | st.binary(max_size=100)),
         pcrs=draw(pcr_values),
-        logs=draw(st.dictionaries(st.just("tcg"), st.binary(max_size=300))),
+        logs=logs,
+        ima=ima,
     )
 
 
@@ -99,6 +109,7 @@ def test_evidence_survives_encoding(evidence: Evidence) -> None:
         evidence.leases,
         evidence.pcrs,
     )
+    assert (again.ima, again.logs) == (evidence.ima, evidence.logs)
 
 
 def outcome(parse: Callable[[], object]) -> object:
@@ -169,6 +180,27 @@ def test_the_usual_documents_take_the_shortcut(monkeypatch: pytest.MonkeyPatch) 
     ]
     monkeypatch.setattr("bootlease.evidence.document._parse_any", None)
     assert [parse_evidence(each).binding for each in documents] == [first, renewal, renewal]
+
+
+def test_the_usual_documents_with_an_ima_list_take_the_shortcut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With or without entries, neither they nor first documents reach the general decoder."""
+    digest = bytes(32)
+    binding = Binding(digest, digest, digest, digest, {"tcg": digest}).encode()
+    usual = {"quote": bytes(145), "signature": bytes(72), "binding": binding, "ima": [9, digest]}
+    carried: list[dict[str, bytes]] = [
+        {},
+        {"ima": b"entries"},
+        {"tcg": bytes(300)},
+        {"ima": bytes(300), "tcg": bytes(300)},
+    ]
+    documents = [evidence_map(logs=logs, **usual) for logs in carried]
+    monkeypatch.setattr("bootlease.evidence.document._parse_any", None)
+    parsed = [parse_evidence(each) for each in documents]
+    assert [each.logs for each in parsed] == carried
+    assert {each.ima for each in parsed} == {IMASegment(9, digest)}
+    assert len({each.digest for each in parsed}) == 1
 
 
 def test_what_documents_share_cannot_be_written_to() -> None:
@@ -306,6 +338,15 @@ LEASE = {"scope": ["tool:a"], "aud": "x", "cnf": {"key": b"k"}, "enc": "cwt"}
         ({"pcrs": {11: 5}}, "no map"),
         ({"logs": {"xyz": b""}}, "unknown kind"),
         ({"logs": {"tcg": 1}}, "needs bytes"),
+        ({"logs": {"ima": b"entries"}}, "without naming its first entry"),
+        ({"ima": [0, bytes(32)], "logs": {"ima": b""}}, "of no or over"),
+        ({"ima": [0]}, "a number and a digest"),
+        ({"ima": [0, bytes(32)] * 2}, "more than 2"),
+        ({"ima": [-1, bytes(32)]}, "impossible entry"),
+        ({"ima": [1 << 32, bytes(32)]}, "impossible entry"),
+        ({"ima": [True, bytes(32)]}, "impossible entry"),
+        ({"ima": [0, bytes(31)]}, "needs 32 bytes"),
+        ({"ima": None}, "lacks the array"),
         ({"binding": b"\xa0"}, "lacks"),
     ],
 )
@@ -407,3 +448,23 @@ def test_the_evidence_digest_names_the_document_without_its_logs(
     full = parse_evidence(dataclasses.replace(evidence, logs={"tcg": log}).encode())
     assert bare.digest == full.digest
     assert hashlib.sha256(full.without_logs().encode()).digest() == full.digest
+
+
+@given(documents())
+def test_what_came_along_is_kept_under_names_of_the_document(evidence: Evidence) -> None:
+    """Every log and list that is carried is among those that must be kept with the document."""
+    if not evidence.binding.logs:
+        evidence = dataclasses.replace(evidence, logs={})
+    assert set(evidence.carried_logs()) <= {*evidence.binding.logs.values(), *ima_digest(evidence)}
+    assert evidence.named_logs() == (*evidence.binding.logs.values(), *ima_digest(evidence))
+
+
+def ima_digest(evidence: Evidence) -> list[bytes]:
+    """Return the digest of the IMA list, if one is named."""
+    return [] if evidence.ima is None else [evidence.ima.digest]
+
+
+def test_an_empty_list_is_kept_nowhere() -> None:
+    """A renewal in which nothing was measured names nothing that must be kept."""
+    evidence = parse_evidence(evidence_map(ima=IMASegment.of(7, b"").wire()))
+    assert evidence.named_logs() == (bytes(32),)

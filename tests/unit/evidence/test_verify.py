@@ -16,6 +16,7 @@ from bootlease.evidence import (
     CertifiedKey,
     Challenge,
     Evidence,
+    IMASegment,
     LeaseRequest,
     PlainKey,
     confirmation_digest,
@@ -189,6 +190,41 @@ def test_each_altered_part_has_its_own_finding(
 ) -> None:
     """Whatever is exchanged on the way is refused, by name, and nothing else is blamed."""
     assert refusals(alter(attest(node, challenge)), challenge, key) == {finding}
+
+
+def test_an_ima_list_is_the_one_that_the_evidence_names(
+    node: SimulatedNode, challenge: Challenge, key: AttestationKey
+) -> None:
+    """Entries of another digest are refused, and nothing is said of the node."""
+    asked = dataclasses.replace(challenge, ima=0)
+    evidence = attest(node, asked)
+    listed = dataclasses.replace(
+        evidence, ima=IMASegment.of(0, b"entries"), logs={**evidence.logs, "ima": b"entries"}
+    )
+    verified = verify_evidence(listed, asked, key, now=NOW)
+    assert (verified.ima, verified.ima_list()) == (listed.ima, b"entries")
+    altered = dataclasses.replace(listed, logs={**evidence.logs, "ima": b"others"})
+    assert refusals(altered, asked, key) == {"ima.digest.mismatch"}
+
+
+def test_an_ima_list_that_nobody_asked_for_is_refused(
+    node: SimulatedNode, challenge: Challenge, key: AttestationKey
+) -> None:
+    """Nothing is kept that no policy looks at."""
+    evidence = dataclasses.replace(attest(node, challenge), ima=IMASegment.of(0, b""))
+    assert refusals(evidence, challenge, key) == {"ima.list.unasked"}
+
+
+def test_the_same_quote_vouches_for_any_part_of_a_list(
+    node: SimulatedNode, challenge: Challenge, key: AttestationKey
+) -> None:
+    """The list is read after the quote, so it can come again without another one."""
+    asked = dataclasses.replace(challenge, ima=0)
+    evidence = attest(node, asked)
+    parts = [dataclasses.replace(evidence, ima=IMASegment.of(first, b"")) for first in (0, 7)]
+    first, second = (verify_evidence(each, asked, key, now=NOW) for each in parts)
+    assert first.quote == second.quote
+    assert parts[0].without_logs().encode() != parts[1].without_logs().encode()
 
 
 def test_evidence_for_another_challenge_is_refused(

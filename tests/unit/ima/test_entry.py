@@ -108,6 +108,15 @@ def test_a_buffer_under_a_hash_that_nobody_can_check() -> None:
     assert parse_template_data(b"ima-buf", data).kind is Kind.FILE
 
 
+def test_a_tree_is_no_digest_of_a_buffer() -> None:
+    """E11: a digest of fs-verity is over something else, even where its bytes are the buffer's."""
+    measured = ima_ngv2(b"kexec-cmdline", hashlib.sha256(b"ro").digest(), kind="verity")
+    plain = ima_ngv2(b"kexec-cmdline", hashlib.sha256(b"ro").digest())
+    template = b"d-ngv2|n-ng|buf"
+    assert parse_template_data(template, plain + field(b"ro")).kind is Kind.BUFFER
+    assert parse_template_data(template, measured + field(b"ro")).kind is Kind.FILE
+
+
 def test_modsig() -> None:
     """The digest without the appended signature stands beside the file's."""
     content = hashlib.sha256(b"content without").digest()

@@ -25,6 +25,7 @@ from bootlease.ima import (
 from bootlease.ima.entry import parse_template_data
 from bootlease.ima.modsig import MAX_SIGNERS, parse_modsig
 from bootlease.model import HashAlg
+from bootlease.testing.handmade import integer, oid, sequence, tlv
 from bootlease.testing.ima_list import field
 from bootlease.testing.ima_templates import (
     SigningKey,
@@ -292,6 +293,28 @@ def test_malformed_appended_signatures() -> None:
         with pytest.raises(MalformedError):
             parse_modsig(bad)
         assert refused("ima-modsig", modsig(bad)) == ["malformed"]
+
+
+@pytest.mark.parametrize(("count", "sound"), [(0, False), (1, True), (2, False)])
+def test_signed_attributes_have_one_message_digest(count: int, *, sound: bool) -> None:
+    """Of two, which of them counts would be the reader's choice; without one, none would."""
+    digest = sequence(oid("1.2.840.113549.1.9.4"), tlv(0x31, tlv(0x04, DIGEST)))
+    signer = sequence(
+        integer(1),
+        sequence(),
+        sequence(oid("2.16.840.1.101.3.4.2.1")),
+        tlv(0xA0, sequence(oid("1.2.3"), tlv(0x31)), *[digest] * count),
+        sequence(),
+        tlv(0x04, b"signature"),
+    )
+    data = sequence(oid("1.2.840.113549.1.7.1"))
+    signed = sequence(integer(1), tlv(0x31), data, tlv(0x31, signer))
+    message = sequence(oid("1.2.840.113549.1.7.2"), tlv(0xA0, signed))
+    if sound:
+        assert parse_modsig(message)[0].message_digest == DIGEST
+        return
+    with pytest.raises(MalformedError, match="one message digest"):
+        parse_modsig(message)
 
 
 def test_one_good_signature_is_enough() -> None:

@@ -39,7 +39,7 @@ PROOF = ProofFile(
         ProvenDecision(b"record", b"evidence", (ONE, TWO), Place(0, 1, (ONE, TWO))),
         ProvenDecision(b"record 2", b"evidence 2", (ONE,), Place(1, 7, ())),
     ),
-    enrolments=(ProvenEnrolment(b"enrolment", (b"ek",), b"governance", Place(0, 0, (TWO,))),),
+    enrolment=ProvenEnrolment(b"enrolment", (b"ek",), b"governance", Place(0, 0, (TWO,))),
     policies=pool(b"p", b"q"),
     references=pool(b"r"),
     roots=((ONE, TWO), (TWO,)),
@@ -58,7 +58,7 @@ def test_a_proof_survives_its_encoding() -> None:
 
 def test_an_enrolment_without_governance_record_survives() -> None:
     """What may be absent is an explicit null."""
-    bare = ProofFile(**{**_fields(), "enrolments": (ProvenEnrolment(b"enrolment", ()),)})
+    bare = ProofFile(**{**_fields(), "enrolment": ProvenEnrolment(b"enrolment", ())})
     assert parse_proof(bare.encode()) == bare
 
 
@@ -95,8 +95,8 @@ Change = Callable[[dict[str, Any]], None]
         lambda file: file["decisions"][0][3].__setitem__(1, 1 << 63),
         lambda file: file["decisions"][0][3].__setitem__(2, [ONE] * 64),
         lambda file: file["decisions"][0][3].__setitem__(2, [b"short"]),
-        lambda file: file["enrolments"].append(file["enrolments"][0]),
-        lambda file: file["enrolments"][0].__setitem__(2, [b"governance"]),
+        lambda file: file.__setitem__("enrolment", [file["enrolment"]]),
+        lambda file: file["enrolment"].__setitem__(2, [b"governance"]),
         lambda file: file.update(logs={}),
     ],
 )

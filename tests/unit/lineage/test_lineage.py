@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence import VerifiedEvidence
-from bootlease.lineage import Prior, continue_lineage, head_after
-from bootlease.model import ClockInfo
+from bootlease.ima import IMAState
+from bootlease.lineage import IMAProgress, Prior, continue_lineage, head_after
+from bootlease.lineage.continuation import MAX_SEQUENCE
+from bootlease.model import ClockInfo, HashAlg
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import Scene
 
@@ -142,6 +144,19 @@ def test_prior_state_survives_its_encoding() -> None:
     assert dataclasses.replace(again, sequence=9).encode() != PRIOR.encode()
 
 
+def test_how_far_an_ima_list_was_appraised_is_part_of_the_state() -> None:
+    """It comes back from its encoding; without it the state is written as if there were none."""
+    progress = IMAProgress(IMAState(2, 300, {HashAlg.SHA256: bytes(32)}), b"\x07" * 32)
+    prior = dataclasses.replace(PRIOR, ima=progress)
+    assert Prior.parse(prior.encode()) == prior
+    members = cbor.decode(prior.encode(), max_bytes=4096)
+    assert cbor.encode(members[:-1]) == PRIOR.encode()
+    state, rules = members[-1]
+    for broken in ([], [state], [state, rules, rules], [state, rules[:-1]], [rules, state], [1, 2]):
+        with pytest.raises(MalformedError):
+            Prior.parse(cbor.encode([*members[:-1], broken]))
+
+
 @given(st.binary(max_size=128))
 def test_random_bytes_are_malformed(data: bytes) -> None:
     """The parser raises MalformedError and nothing else."""
@@ -159,3 +174,11 @@ def test_a_member_of_another_kind_is_malformed(number: int, value: object) -> No
     except MalformedError:
         return
     assert (number, value) == (5, {})
+
+
+def test_a_lineage_ends_before_no_proof_can_hold_it(verified: VerifiedEvidence) -> None:
+    """The last decision that a proof may hold is granted, one more is not."""
+    last = dataclasses.replace(PRIOR, sequence=MAX_SEQUENCE - 1)
+    assert ids(last, renewal(verified)) == []
+    full = dataclasses.replace(PRIOR, sequence=MAX_SEQUENCE)
+    assert ids(full, renewal(verified)) == ["lineage.too-long"]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bootlease.testing.boot import SimulatedBoot
-    from bootlease.testing.local_ca import LocalCA
+    from bootlease.testing.ima_list import SimulatedIMA
+from bootlease.testing.local_ca import LocalCA
 
 WISH = LeaseWish(("tool:search",), "https://tools.example")
 
@@ -85,6 +86,7 @@ class Rig:
         self.ended: list[EndReason] = []
         self.said: list[str] = []
         self.jitter = 0.0
+        self.ima: SimulatedIMA | None = None
 
     def start(
         self,
@@ -106,6 +108,7 @@ class Rig:
             clock=self.clock,
             jitter=jitter or (lambda: self.jitter),
             say=self.said.append,
+            ima=self.ima,
         )
 
 

@@ -110,6 +110,21 @@ def test_key_stays_in_its_lineage(rig: Rig) -> None:
     assert agent.renew().keys[0].public != first
 
 
+def test_a_long_lineage_is_followed_by_another_without_a_gap(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent begins anew with full evidence while its lease lives, and is never without one."""
+    monkeypatch.setattr("bootlease.node.agent.RENEWALS", 2)
+    agent = rig.start()
+    seen = []
+    for _ in range(5):
+        seen.append(agent.renew().tokens[0].claims.lineage.seq)
+        assert rig.keeper.valid
+        rig.clock.pass_time(40)
+        assert rig.keeper.valid
+    assert seen == [0, 1, 2, 0, 1]
+
+
 def test_restart_continues(rig: Rig) -> None:
     """A restarted agent continues the lineage without enrolling again."""
     rig.start().renew()

@@ -210,7 +210,7 @@ def test_refusal_says_where_it_is_recorded() -> None:
         ask(403, content, PROBLEM)
     assert caught.value.findings == (finding,)
     (note,) = caught.value.__notes__
-    assert f"`bootlease verifier decision {'ab' * 32}`" in note
+    assert f"`bootlease explain {'ab' * 32}`" in note
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,26 @@ from bootlease.policy.canonical import parse_canonical_policy
 TEXT = """
 schema = 1
 id = "default"
+mode = "enforce"
 [quote]
 banks = ["sha384", "sha256"]
 pcrs = [7, 0]
 unsafe_clock = "note"
 [references]
 accept = ["zeta", "alpha"]
+[boot]
+secure_boot = "not-required"
+deployed_mode = "not-required"
+exit_boot_services = "not-required"
+option_roms = "note"
+unsafe_setup_mode = "note"
+unsafe_test_keys = "note"
+unsafe_debug_mode = "note"
+unsafe_dma = "note"
+unsafe_shim_validation = "note"
+phases = []
+[ima]
+appraise = "off"
 [lease]
 life = 120
 scopes = ["tool:search", "repo:acme/*"]
@@ -32,7 +46,12 @@ max_leases = 16
 admit = "allowlist"
 ek_algorithm = "ecc-p256"
 allow_ek = ["%s"]
+vendors = ["any"]
+refuse_firmware = []
+crl = "when-given"
 unsafe_unendorsed_ek = []
+unsafe_software_tpm = ["id:00001014/swtpm/*"]
+unsafe_sha1_signatures = false
 """
 POLICY = parse_policy(TEXT % ("ab" * 32))
 MEMBERS: dict[str, Any] = cbor.decode(POLICY.encode(), max_bytes=10_000)

@@ -14,10 +14,22 @@ HEX = "ab" * 32
 LINES = {
     "schema": "1",
     "id": '"default"',
+    "mode": '"enforce"',
     "quote.banks": '["sha256"]',
     "quote.pcrs": "[0, 4, 7, 14]",
     "quote.unsafe_clock": '"refuse"',
     "references.accept": '["debian-12"]',
+    "boot.secure_boot": '"required"',
+    "boot.deployed_mode": '"not-required"',
+    "boot.exit_boot_services": '"not-required"',
+    "boot.option_roms": '"note"',
+    "boot.unsafe_setup_mode": '"refuse"',
+    "boot.unsafe_test_keys": '"refuse"',
+    "boot.unsafe_debug_mode": '"refuse"',
+    "boot.unsafe_dma": '"refuse"',
+    "boot.unsafe_shim_validation": '"refuse"',
+    "boot.phases": "[]",
+    "ima.appraise": '"off"',
     "lease.life": "120",
     "lease.scopes": '["tool:search", "repo:acme/*"]',
     "lease.audiences": '["https://tools.example"]',
@@ -25,7 +37,12 @@ LINES = {
     "enrolment.admit": '"allowlist"',
     "enrolment.ek_algorithm": '"ecc-p256"',
     "enrolment.allow_ek": f'["{HEX}"]',
+    "enrolment.vendors": '["any"]',
+    "enrolment.refuse_firmware": "[]",
+    "enrolment.crl": '"when-given"',
     "enrolment.unsafe_unendorsed_ek": "[]",
+    "enrolment.unsafe_software_tpm": "[]",
+    "enrolment.unsafe_sha1_signatures": "false",
 }
 
 
@@ -60,9 +77,10 @@ def test_tables_and_dotted_keys_are_one_file() -> None:
         [
             "schema = 1",
             'id = "default"',
+            'mode = "enforce"',
             *[
                 line
-                for table in ("quote", "references", "lease", "enrolment")
+                for table in ("quote", "references", "boot", "ima", "lease", "enrolment")
                 for line in [
                     f"[{table}]",
                     *[
@@ -155,7 +173,15 @@ def test_values_out_of_range_are_errors(key: str, value: str) -> None:
     [
         ("id", '"other"'),
         ("quote__banks", '["sha256", "sha384"]'),
-        ("quote__pcrs", "[0, 4]"),
+        ("mode", '"report-only"'),
+        ("quote__pcrs", "[0, 7, 14]"),
+        ("boot__secure_boot", '"not-required"'),
+        ("boot__deployed_mode", '"required"'),
+        ("boot__unsafe_setup_mode", '"note"'),
+        ("boot__unsafe_test_keys", '"note"'),
+        ("boot__unsafe_debug_mode", '"note"'),
+        ("boot__unsafe_dma", '"note"'),
+        ("boot__unsafe_shim_validation", '"note"'),
         ("quote__unsafe_clock", '"note"'),
         ("references__accept", '["debian-13"]'),
         ("lease__life", "119"),
@@ -175,7 +201,7 @@ def test_every_rule_is_in_the_digest(key: str, value: str) -> None:
 def test_the_same_digest_means_the_same_policy_in_every_release() -> None:
     """The canonical form is a contract: tokens and records name policies by it."""
     assert parse_policy(toml()).digest.hex() == (
-        "55c6008439f5e3f17eb621473d1bd7ec6c9e86749cffb827242d8f1be98993da"
+        "b2fc96118a59ec9202d718d8599bd862bb7cfb5e3d3ae1312ff2ccb31a2c9035"
     )
 
 

@@ -143,7 +143,7 @@ def test_a_restore_voids_what_was_under_way(scene: StoreScene, tmp_path: Path) -
         assert (lineage.version, lineage.prior) == (node.version + 1, None)
         assert lineage.decision == last.digest
         stale = await store.commit_decision(
-            node.decide(scene.question(node), governance=await store.governance())
+            node.decide(scene.question(node), in_force=await store.in_force())
         )
         assert stale.outcome is CommitOutcome.EXPIRED
         found = await store.node(node.id)

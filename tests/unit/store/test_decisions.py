@@ -13,7 +13,7 @@ from bootlease.lineage import HighWaterMark
 from bootlease.ports import (
     CommitOutcome,
     Committed,
-    Governance,
+    InForce,
     StoredPolicy,
     StoredReference,
 )
@@ -79,7 +79,7 @@ def test_nothing_commits_by_what_the_operator_has_overruled(scene: StoreScene) -
     async def story() -> None:
         node = await scene.node()
         question = scene.question(node)
-        assert await store.governance() == UNDECIDED
+        assert await store.in_force() == UNDECIDED
         changes = (
             store.activate_policy(StoredPolicy(1, "p", b"d" * 32, b"text", NOW), author=AUTHOR),
             store.add_reference(StoredReference("r", b"d" * 32, b"text", NOW), author=AUTHOR),
@@ -88,11 +88,11 @@ def test_nothing_commits_by_what_the_operator_has_overruled(scene: StoreScene) -
         seen = UNDECIDED
         for change in changes:
             await change
-            stale = await store.commit_decision(node.decide(question, governance=seen))
+            stale = await store.commit_decision(node.decide(question, in_force=seen))
             assert stale.outcome is CommitOutcome.OUTDATED
-            seen = await store.governance()
-        assert seen == Governance(1, 1, 1)
-        made = await store.commit_decision(node.decide(question, governance=seen))
+            seen = await store.in_force()
+        assert seen == InForce(1, 1, 1)
+        made = await store.commit_decision(node.decide(question, in_force=seen))
         assert made.outcome is CommitOutcome.COMMITTED
 
     asyncio.run(story())
@@ -299,7 +299,7 @@ def test_good_decisions_commit_beside_bad_ones(scene: StoreScene) -> None:
         made = [node.decide(scene.question(node)) for node in nodes]
         made[1] = replace(made[1], nonce=b"n" * 32)
         made[4] = replace(made[4], lineage_version=3)
-        made[7] = replace(made[7], governance=Governance(9, 9, 9))
+        made[7] = replace(made[7], in_force=InForce(9, 9, 9))
         (before,) = await scene.store.ledger.shards()
         committed = await asyncio.gather(*map(scene.store.commit_decision, made))
         outcomes = [each.outcome for each in committed]

@@ -25,7 +25,7 @@ from bootlease.ports import (
 )
 from bootlease.store import SQLStore
 from bootlease.store.appender import Appender
-from bootlease.store.commits import prepare
+from bootlease.store.commits import Prepared
 from bootlease.store.connection import Connection
 from bootlease.store.tables import settings
 from bootlease.store.writer import MAX_WAITING, REST
@@ -363,7 +363,7 @@ def test_a_twin_in_the_same_group_is_told_of_the_answer(scene: StoreScene) -> No
         one, other = node.decide(question), node.decide(question)
         async with held(scene.store):
             jobs = [
-                asyncio.create_task(scene.store._writer.decide(prepare(each, {})))
+                asyncio.create_task(scene.store._writer.decide(Prepared(each, {})))
                 for each in (one, other, one)
             ]
         assert [each.outcome for each in await asyncio.gather(*jobs)] == [

@@ -190,6 +190,17 @@ def test_a_good_quote_is_verified(private: Private, scheme: TPMAlg, hash_alg: Ha
     assert quote.extra_data == NONCE
 
 
+def test_values_of_another_bank_than_the_selected_one_are_left_out() -> None:
+    """A bank may be selected without a PCR, and values may come along that nobody quoted."""
+    selections = (PCRSelection(HashAlg.SHA256, (0,)), PCRSelection(HashAlg.SHA512, ()))
+    quoted = {0: PCRS[HashAlg.SHA256][0]}
+    presented = {HashAlg.SHA256: quoted, HashAlg.SHA384: {0: PCRS[HashAlg.SHA384][0]}}
+    for kept in (True, False):
+        forge = Forge(pcrs=presented, kept=kept).change(attested=quote_info(*selections))
+        assert forge.verify().pcrs[HashAlg.SHA256] == quoted
+        assert HashAlg.SHA384 not in forge.verify().pcrs
+
+
 def test_two_banks_are_verified_in_the_order_of_the_selection() -> None:
     """Several banks in one quote are legal, and their order is the TPM's (A8)."""
     selections = (PCRSelection(HashAlg.SHA384, (7,)), PCRSelection(HashAlg.SHA1, (0, 23)))

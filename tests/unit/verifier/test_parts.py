@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootlease import cbor
 from bootlease.errors import MalformedError, TransportError
 from bootlease.model import Finding
 from bootlease.ports import StoredCredential
@@ -276,6 +277,27 @@ def test_only_a_log_that_is_there_is_left_out_of_a_documents_size(noise: bytes, 
     honest = prefix + b"\0" * size + noise
     assert core_size(honest) == len(prefix) + len(noise)
     assert core_size(prefix + noise) >= 0
+
+
+@given(st.integers(0, (1 << 32) - 1), st.binary(max_size=400), st.binary(max_size=400))
+def test_neither_log_nor_list_counts_for_a_documents_size(
+    first: int, entries: bytes, log: bytes
+) -> None:
+    """What follows both is what a parser has to work for."""
+    logs = {"ima": b"e" * 24 + entries, "tcg": b"l" * 24 + log}
+    for carried in ({}, {"ima": logs["ima"]}, {"tcg": logs["tcg"]}, logs):
+        others = dict.fromkeys(("pcrs", "quote", "leases", "binding", "signature"), b"")
+        document = cbor.encode({"v": 1, "ima": [first, bytes(32)], "logs": carried, **others})
+        assert core_size(document) == len(document) - sum(map(len, carried.values()))
+
+
+@given(st.binary(max_size=64), st.integers(0, 70_000))
+def test_no_announced_list_hides_what_is_there(noise: bytes, size: int) -> None:
+    """A list that is announced and not there hides nothing behind it."""
+    head = b"\xa8\x61v\x01\x63ima\x82\x00\x58\x20" + bytes(32) + b"\x64logs\xa2\x63ima\x5a"
+    document = head + size.to_bytes(4, "big") + b"\0" * size + noise
+    assert core_size(document) >= len(head) + 4 + min(len(noise), 10)
+    assert core_size(head + size.to_bytes(4, "big") + noise) >= len(head)
 
 
 def test_a_verifier_that_lost_its_database_does_not_start_on_an_empty_one(tmp_path: Path) -> None:

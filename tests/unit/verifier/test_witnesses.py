@@ -23,6 +23,7 @@ from bootlease.ledger import (
 )
 from bootlease.ports import Store
 from bootlease.testing.memory_ledger import NAME, MemoryLedger
+from bootlease.testing.set_clock import SetClock
 from bootlease.token import PrivateKeySigner
 from bootlease.verifier import witness_client, witnesses
 from bootlease.verifier.witness_client import WitnessAddress, WitnessClient, parse_witness
@@ -33,18 +34,6 @@ from bootlease.witness.state import WitnessState
 
 NOW = 1_790_000_100
 URL = "http://127.0.0.1:8410"
-
-
-class StoppedClock:
-    """A clock that stands still."""
-
-    def now(self) -> int:
-        """The time."""
-        return NOW
-
-    def boottime(self) -> float:
-        """The same."""
-        return float(NOW)
 
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -103,7 +92,7 @@ class Scene:
         held = ledger or self.ledger
         store = cast("Store", held)
         key = self.ledger.signer.key
-        return Witnessing(store, key, [self.client()], StoppedClock(), **options)
+        return Witnessing(store, key, [self.client()], SetClock(NOW), **options)
 
     def check(self, ledger: MemoryLedger | None = None, *, require: bool = False) -> None:
         """Start a verifier over a ledger, as far as its witness is concerned."""
@@ -209,7 +198,7 @@ def test_final_checkpoints_are_cosigned_too(scene: Scene) -> None:
 
 def test_without_witnesses_nothing_runs(scene: Scene) -> None:
     """The check passes and the background ends."""
-    nobody = Witnessing(cast("Store", scene.ledger), scene.ledger.signer.key, [], StoppedClock())
+    nobody = Witnessing(cast("Store", scene.ledger), scene.ledger.signer.key, [], SetClock(NOW))
 
     async def both() -> None:
         await nobody.check(require=True)
@@ -382,9 +371,7 @@ def test_a_server_that_ends_by_itself_is_not_told_to(scene: Scene) -> None:
     """Nor one without witnesses."""
 
     async def serve() -> None:
-        nobody = Witnessing(
-            cast("Store", scene.ledger), scene.ledger.signer.key, [], StoppedClock()
-        )
+        nobody = Witnessing(cast("Store", scene.ledger), scene.ledger.signer.key, [], SetClock(NOW))
         for witnessing in (nobody, scene.witnessing(interval=0.01)):
             async with witnesses.witnessed(witnessing, require=True, stop=pytest.fail):
                 await asyncio.sleep(0.05)

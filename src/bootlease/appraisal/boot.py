@@ -1,22 +1,26 @@
 """The steps of an appraisal that look at the boot: selection, log, meaning, reference values.
 
-Each step is a function of verified values that returns findings, so that further steps (the
-meaning of the log, IMA) join the list without touching the others.
+Each step is a function of verified values that returns findings. What they come to depends on
+nothing else than ``verdict_key`` says, so it can be remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bootlease.appraisal.bootlog import TCG_LOG, BootLog, check_replay, check_separators
 from bootlease.appraisal.cache import AppraisalCache, BootVerdict, VerdictKey
+from bootlease.appraisal.meaning import check_meaning
+from bootlease.appraisal.phases import check_phases
 from bootlease.appraisal.quote import check_selection
 from bootlease.errors import MalformedError
+from bootlease.eventlog import LogFormat
 from bootlease.evidence import VerifiedEvidence
-from bootlease.model import Effect, Finding
+from bootlease.model import Effect, Finding, HashAlg, PCRValues
 from bootlease.policy import Policy
 from bootlease.reference import ReferenceSet, appraise_reference, note_unknown_names
+from bootlease.reference.bootfacts import FactsByBank
 
 BOOT_CHAIN_PCRS: Final = (0, 2, 4)
 """Firmware, option ROMs and boot loader: what runs until the operating system does."""
@@ -32,10 +36,21 @@ def verdict_key(
     quote = evidence.quote
     return (
         evidence.log_digests.get(TCG_LOG),
-        quote.pcr_digest,
+        # PCR 10 moves with every file where IMA is appraised, and no verdict here is about it.
+        _boot_values(quote.pcrs, policy) if policy.ima.required else quote.pcr_digest,
         quote.selections,
         policy.digest,
         *[(reference.digest, reference.valid_at(now)) for reference in references],
+    )
+
+
+def _boot_values(quoted: PCRValues, policy: Policy) -> tuple[bytes | None, ...]:
+    return tuple(
+        [
+            quoted.get(bank, {}).get(pcr)
+            for bank, pcrs in policy.boot_selection.items()
+            for pcr in pcrs
+        ]
     )
 
 
@@ -87,14 +102,19 @@ def _judge(
     if log is None or isinstance(log.content, MalformedError):
         finding = _no_log(evidence) if log is None else _malformed(log)
         return BootVerdict(selection, (finding,), (), None, ())
-    replayed = log.content
-    quoted, required = evidence.quote.pcrs, policy.quote.selection
-    # 4. The log leads exactly to the quoted PCRs. From here on its digests are attested.
-    log_findings = check_replay(replayed, quoted, required)
-    # 5. Meaning of the log: so far, that firmware's events end where they must.
-    log_findings += check_separators(replayed, required)
+    if log.content.log.format is LogFormat.CCEL:
+        return BootVerdict(selection, (_registers(log),), (), None, ())
+    replayed, required = log.content, policy.boot_selection
+    # 4. The log, and the phases that policy names after it, lead exactly to the quoted PCRs.
+    # From here on its digests are attested.
+    quoted, log_findings = check_phases(replayed, evidence.quote.pcrs, required, policy.boot.phases)
+    replay_findings = check_replay(replayed, quoted, required)
+    facts = FactsByBank(replayed, _attested(required, replay_findings))
+    log_findings += replay_findings + check_separators(replayed, required)
+    # 5. Meaning of the log.
+    meaning = check_meaning(facts, policy)
     # 6. Reference values.
-    outcome = appraise_reference(replayed, quoted, references, required, now=now)
+    outcome = appraise_reference(replayed, quoted, references, required, now=now, facts=facts)
     unknown = note_unknown_names(
         policy.accept,
         references,
@@ -107,7 +127,20 @@ def _judge(
         outcome.reference,
         outcome.considered,
         _covers_boot_chain(outcome.reference, policy),
+        meaning,
     )
+
+
+def _attested(
+    required: Mapping[HashAlg, Sequence[int]], findings: Sequence[Finding]
+) -> Mapping[HashAlg, Sequence[int]]:
+    """Leave out what the log did not lead to: its events there are nobody's word."""
+    if not findings:
+        return required
+    unexplained = {finding.pcr for finding in findings}
+    return {
+        bank: [pcr for pcr in pcrs if pcr not in unexplained] for bank, pcrs in required.items()
+    }
 
 
 def _no_log(evidence: VerifiedEvidence) -> Finding:
@@ -125,6 +158,17 @@ def _malformed(log: BootLog) -> Finding:
     return Finding(
         "eventlog.malformed",
         f"The event log does not parse: {log.content}",
+        seen=log.digest.hex(),
+    )
+
+
+def _registers(log: BootLog) -> Finding:
+    # D26: one byte of the header, which nothing signs, would have PCR 1, that the running system
+    # extends, read as the register that holds Secure Boot.
+    return Finding(
+        "eventlog.registers",
+        "The event log is of measurement registers, not of PCRs: it explains nothing that a TPM "
+        "quotes.",
         seen=log.digest.hex(),
     )
 
