@@ -2,9 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PY := .venv/bin/python
-BENCHES := eventlog appraisal token_check
+BENCHES := eventlog ima appraisal token_check
 
-.PHONY: help setup demo test check bench fleet soak interop clean lock docs
+.PHONY: help setup demo test check bench fleet soak fuzz interop clean lock docs fixtures
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,11 +37,22 @@ fleet: setup ## Load a verifier from simulated nodes (ARGS="--nodes 10000 --find
 soak: setup ## Kill a verifier 200 times under load; compare what was told with what is recorded
 	@$(PY) -m bench.crash $(or $(ARGS),--kills 200)
 
+fuzz: setup ## Fuzz every parser and the lease endpoint, ten minutes each (ARGS="--seconds 60 cbor")
+	@$(PY) -c 'import atheris' 2>/dev/null || { echo "fuzz: installing Atheris in .venv" && \
+		$(PY) -m pip install --quiet --require-hashes -r requirements/fuzz.txt; }
+	@$(PY) -m tests.fuzz.run $(ARGS)
+
 interop: setup ## Let stock COSE libraries, each in an environment of its own, check token and receipt
 	@tests/interop/run.sh
 
-docs: setup ## Write docs/cli.md from the commands' own help
+docs: setup ## Write the pages that are made from commands, tests and schemas
 	@$(PY) docs/write_cli.py
+	@$(PY) docs/write_policy_schema.py
+	@$(PY) docs/write_attacks.py
+	@$(PY) docs/write_tamperings.py
+
+fixtures: setup ## Record this version's ledger and proofs anew (fixtures/history; never a released one)
+	@$(PY) fixtures/write_history.py
 
 lock: setup ## Pin the dependencies with their hashes (ARGS=--upgrade: the newest allowed)
 	@requirements/lock.sh $(ARGS)
