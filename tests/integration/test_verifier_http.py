@@ -395,7 +395,7 @@ def admin_routes(http: httpx2.Client) -> list[tuple[str, str]]:
         if path.startswith("/v1/admin")
         for method in methods
     ]
-    assert len(routes) == 13
+    assert len(routes) == 14
     return routes
 
 
