@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 BENCHES := eventlog ima appraisal token_check
 
-.PHONY: help setup demo test check bench fleet soak fuzz interop clean lock docs fixtures
+.PHONY: help setup demo test check bench fleet soak breaks mutants fuzz interop clean lock docs fixtures
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,11 +12,11 @@ help: ## Print this list
 setup: ## Build .venv with everything in it (PYTHON=... picks the interpreter)
 	@requirements/setup.sh
 
-demo: setup ## Tell the whole story on simulated machines: enrol, attest, renew, refuse
+demo: setup ## Tell the whole story on simulated machines: enrol, attest, renew, revoke, refuse
 	@.venv/bin/bootlease demo
 
-test: setup ## Run every test (ARGS="-k name" narrows it)
-	@$(PY) -m pytest $(ARGS)
+test: setup ## Run every test, on two cores (ARGS="-k name" narrows it; ARGS="-n 0" takes one)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: setup ## Lint, formatting, types, layering and documentation
 	@failed=; \
@@ -36,6 +36,14 @@ fleet: setup ## Load a verifier from simulated nodes (ARGS="--nodes 10000 --find
 
 soak: setup ## Kill a verifier 200 times under load; compare what was told with what is recorded
 	@$(PY) -m bench.crash $(or $(ARGS),--kills 200)
+
+breaks: setup ## Break authorization in every way 20 times, and write how long it went on
+	@$(PY) -m tests.breaks.soak --runs 20 --out docs/breaks.md $(ARGS)
+
+mutants: setup ## Change tokens, lineage, delegation and relying party; list what no test notices
+	@$(PY) -c 'import mutmut' 2>/dev/null || { echo "mutants: installing mutmut in .venv" && \
+		$(PY) -m pip install --quiet --require-hashes -r requirements/mutation.txt; }
+	@tests/mutation/run.sh $(ARGS)
 
 fuzz: setup ## Fuzz every parser and the lease endpoint, ten minutes each (ARGS="--seconds 60 cbor")
 	@$(PY) -c 'import atheris' 2>/dev/null || { echo "fuzz: installing Atheris in .venv" && \

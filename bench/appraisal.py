@@ -41,15 +41,16 @@ from bootlease.appraisal import (
     prior_after,
     record_decision,
 )
-from bootlease.eventlog import EventRecord, EventType, parse_event_log, replay
+from bootlease.eventlog import EventRecord, EventType
 from bootlease.evidence import Challenge, parse_evidence, verify_evidence
 from bootlease.lineage import HighWaterMark, head_after
 from bootlease.model import HashAlg
-from bootlease.reference import DEFAULT_PCRS, ReferenceSet, learn
 from bootlease.testing.boot import SimulatedBoot, boot_of_events, simulate_boot
 from bootlease.testing.examples import grub_description
+from bootlease.testing.golden import golden_reference
 from bootlease.testing.local_ca import LocalCA
-from bootlease.testing.scene import POLICY, REFERENCE, Scene
+from bootlease.testing.policies import make_policy
+from bootlease.testing.scene import Scene
 from bootlease.token import PrivateKeySigner, VerifierID, sign_cwt
 from bootlease.tpm import accept_attestation_key, parse_public
 
@@ -62,11 +63,11 @@ NODES: Final = 40
 ROUNDS: Final = 60
 CALLS: Final = 20
 _BANK: Final = HashAlg.SHA256
-DEMANDING: Final = (
-    POLICY.replace('secure_boot = "not-required"', 'secure_boot = "required"')
-    .replace('unsafe_setup_mode = "note"', 'unsafe_setup_mode = "refuse"')
-    .replace('unsafe_test_keys = "note"', 'unsafe_test_keys = "refuse"')
-    .replace('unsafe_shim_validation = "note"', 'unsafe_shim_validation = "refuse"')
+DEMANDING: Final = make_policy(
+    boot__secure_boot='"required"',
+    boot__unsafe_setup_mode='"refuse"',
+    boot__unsafe_test_keys='"refuse"',
+    boot__unsafe_shim_validation='"refuse"',
 )
 """A policy that reads what the log means."""
 
@@ -117,13 +118,15 @@ def cold(
     nothing which is kept by key, log or PCR values helps.
     """
     scenes = [Scene.create(ca, long_boot(), policy=DEMANDING) for _ in range(NODES)]
+    for scene in scenes:
+        scene.policy = scenes[0].policy  # a verifier has one in force
     ready = []
     for number in range(count):
         scene = scenes[number % NODES]
         boot = long_boot(number, of_its_own_kind=of_its_own_kind)
         scene.node.boot(boot)
         challenge = scene.challenge()
-        ready.append((scene, reference_of(boot), challenge, scene.attest(challenge).encode()))
+        ready.append((scene, golden_reference(boot), challenge, scene.document(challenge)))
     turn = cycle(ready)
 
     def run() -> None:
@@ -147,18 +150,6 @@ def cold(
             raise RuntimeError(str(result.findings))
 
     return run, len(ready[0][3])
-
-
-def reference_of(boot: SimulatedBoot) -> ReferenceSet:
-    """Learn the reference set that the scene's policy accepts from one boot."""
-    return learn(
-        replay(parse_event_log(boot.event_log)),
-        None,
-        name=REFERENCE,
-        version="1",
-        bank=_BANK,
-        pcrs=DEFAULT_PCRS,
-    )
 
 
 def warm(scene: Scene, count: int = NODES) -> tuple[Callable[[], object], int]:

@@ -1,4 +1,4 @@
-"""Write docs/policy.schema.json from the parser's own tables; ``--check`` only compares."""
+"""Write docs/policy.schema.json and docs/policy.cedarschema; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bootlease.policy import policy_schema
+from bootlease.policy import CEDAR_SCHEMA, policy_schema
 
-PAGE: Final = Path(__file__).with_name("policy.schema.json")
+FOLDER: Final = Path(__file__).parent
 
 
 def main() -> None:
-    """Write the schema, or compare it."""
-    text = json.dumps(policy_schema(), indent=2) + "\n"
-    if sys.argv[1:] == ["--check"]:
-        if not PAGE.is_file() or PAGE.read_text() != text:
-            raise SystemExit(
-                "docs/policy.schema.json is not what the parser reads: run `make docs`"
-            )
-        return
-    PAGE.write_text(text)
+    """Write the schemas, or compare them."""
+    texts = {
+        "policy.schema.json": json.dumps(policy_schema(), indent=2) + "\n",
+        "policy.cedarschema": CEDAR_SCHEMA,
+    }
+    for name, text in texts.items():
+        page = FOLDER / name
+        if sys.argv[1:] != ["--check"]:
+            page.write_text(text)
+        elif not page.is_file() or page.read_text() != text:
+            raise SystemExit(f"docs/{name} is not what the parser reads: run `make docs`")
 
 
 if __name__ == "__main__":

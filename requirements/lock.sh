@@ -3,7 +3,8 @@
 # Run by `make lock`; `make lock ARGS=--upgrade` moves to the newest versions.
 #
 # base.txt: verifier and relying party, from wheels alone. node.txt: the agent, too.
-# dev.txt: everything but the fuzzer, which is in fuzz.txt. build.txt: what installs and builds the others.
+# dev.txt: everything but the fuzzer, which is in fuzz.txt, and the mutation tester, which is in
+# mutation.txt. build.txt: what installs and builds the others.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,4 +22,6 @@ pin --extra dev "$@" --output-file requirements/dev.txt pyproject.toml
 pin --extra node --constraint requirements/dev.txt --output-file requirements/node.txt pyproject.toml
 pin --constraint requirements/dev.txt --output-file requirements/base.txt pyproject.toml
 pin --extra fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt pyproject.toml
+pin --extra mutation --constraint requirements/dev.txt --output-file requirements/mutation.txt \
+  pyproject.toml
 pin --constraint requirements/dev.txt --output-file requirements/build.txt requirements/build.in

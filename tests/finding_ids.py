@@ -28,6 +28,7 @@ READ_BACK: Final = frozenset(
         ("ledger/record.py", "_finding"),
         ("node/problem.py", "_finding"),
         ("node/status.py", "_finding"),
+        ("relyingparty/exchange.py", "_finding"),
     }
 )
 """Functions that make findings of what was stored or sent; the ids are those of who wrote it."""

@@ -234,6 +234,8 @@ def encode_integer(number: int) -> bytes:
         return _SHORT[number]
     if 0x10000 <= number < 0x1_0000_0000:  # noqa: PLR2004 - RFC 8949 §3: four bytes
         return _U32(0x1A, number)
+    if 256 <= number < 0x10000:  # noqa: PLR2004 - two bytes
+        return _U16(0x19, number)
     return encode(number)
 
 

@@ -7,8 +7,9 @@ part 2 §10.11.1 (TPMS_CLOCK_INFO).
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -42,7 +43,7 @@ class HashAlg(enum.IntEnum):
         Raises:
             ValueError: This build of OpenSSL does not offer the algorithm.
         """
-        return hashlib.new(_HASHLIB_NAMES[self], data).digest()
+        return HASH_CONSTRUCTORS[self](data).digest()
 
     @classmethod
     def from_label(cls, label: str) -> HashAlg:
@@ -68,16 +69,17 @@ _DIGEST_SIZES: Final = {
     HashAlg.SHA3_384: 48,
     HashAlg.SHA3_512: 64,
 }
-_HASHLIB_NAMES: Final = {
-    HashAlg.SHA1: "sha1",
-    HashAlg.SHA256: "sha256",
-    HashAlg.SHA384: "sha384",
-    HashAlg.SHA512: "sha512",
-    HashAlg.SM3_256: "sm3",
-    HashAlg.SHA3_256: "sha3_256",
-    HashAlg.SHA3_384: "sha3_384",
-    HashAlg.SHA3_512: "sha3_512",
+HASH_CONSTRUCTORS: Final[Mapping[HashAlg, Callable[[bytes], hashlib._Hash]]] = {
+    HashAlg.SHA1: functools.partial(hashlib.sha1, usedforsecurity=False),
+    HashAlg.SHA256: hashlib.sha256,
+    HashAlg.SHA384: hashlib.sha384,
+    HashAlg.SHA512: hashlib.sha512,
+    HashAlg.SM3_256: functools.partial(hashlib.new, "sm3"),
+    HashAlg.SHA3_256: hashlib.sha3_256,
+    HashAlg.SHA3_384: hashlib.sha3_384,
+    HashAlg.SHA3_512: hashlib.sha3_512,
 }
+"""What computes each; looking a hash up by name costs more than hashing an extend."""
 _BY_LABEL: Final = {alg.name.lower(): alg for alg in HashAlg}
 
 NODES_REMEMBERED: Final = 16_384
@@ -108,7 +110,7 @@ class FixedPCRValues(Mapping[HashAlg, Mapping[int, bytes]]):
     def __init__(self, values: PCRValues) -> None:
         self._banks: Final = {alg: MappingProxyType(dict(bank)) for alg, bank in values.items()}
         self._hash: Final = hash(
-            frozenset((alg, frozenset(bank.items())) for alg, bank in self._banks.items())
+            frozenset([(alg, frozenset(bank.items())) for alg, bank in self._banks.items()])
         )
 
     def __getitem__(self, alg: HashAlg) -> Mapping[int, bytes]:

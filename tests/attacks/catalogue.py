@@ -225,7 +225,7 @@ UNSEEN: Final = (
         "A device on the bus changes what the TPM is told to extend",
         "Nothing: the TPM reports what it was told.",
         "Use a TPM inside the processor or the chipset where machines stand in reach of strangers; "
-        "grant such nodes less (`lease.scopes`) and for a shorter time (`lease.life`).",
+        "grant such nodes less (`authorization.cedar`) and for a shorter time (`lease.life`).",
     ),
     Unseen(
         "F3",

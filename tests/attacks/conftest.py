@@ -7,15 +7,14 @@ from collections.abc import Callable, Generator, Iterator
 import httpx2
 import pytest
 
-from bootlease.eventlog import parse_event_log, replay
-from bootlease.model import HashAlg
 from bootlease.node.key_kinds import AKAlgorithm
-from bootlease.reference import DEFAULT_PCRS, learn, serialise_reference
+from bootlease.reference import serialise_reference
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description
+from bootlease.testing.golden import golden_reference
 from bootlease.testing.local_ca import LocalCA
-from bootlease.testing.scene import POLICY, REFERENCE, Scene, default_lease
+from bootlease.testing.scene import POLICY, Scene, default_lease
 from bootlease.testing.verifier_process import VerifierProcess, verifier_process
 from tests.attacks.forging import ForgingNode
 from tests.attacks.verdict import Verdict
@@ -64,15 +63,7 @@ def good_boot() -> SimulatedBoot:
 @pytest.fixture(scope="session")
 def reference_file(good_boot: SimulatedBoot) -> bytes:
     """The reference set learned from it."""
-    learned = learn(
-        replay(parse_event_log(good_boot.event_log)),
-        None,
-        name=REFERENCE,
-        version="1",
-        bank=HashAlg.SHA256,
-        pcrs=DEFAULT_PCRS,
-    )
-    return serialise_reference(learned)
+    return serialise_reference(golden_reference(good_boot))
 
 
 @pytest.fixture(scope="session")

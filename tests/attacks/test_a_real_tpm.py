@@ -248,7 +248,7 @@ def test_a_tpm_that_was_put_back_is_refused(
     good.pass_time()
 
 
-@attack("A23", "lineage.head.mismatch", "lineage.unknown-head")
+@attack("A23", "lineage.forked", "lineage.unknown-head")
 def test_two_copies_of_one_machine_end_their_lineage(
     good: Machine, client: AttestingClient, verdict: Verdict, tmp_path: Path
 ) -> None:
@@ -263,6 +263,6 @@ def test_two_copies_of_one_machine_end_their_lineage(
         copied = replace(client, device=device, challenge=None, answers=[])
         challenge = copied.ask()
         client.renew()
-        verdict.refused(copied.present(copied.attest(challenge)), "lineage.head.mismatch")
+        verdict.refused(copied.present(copied.attest(challenge)), "lineage.forked")
     verdict.refused(client.present(client.attest()), "lineage.unknown-head")
     refused_for_good(client)

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tpm2_pytss import ESYS_TR
 
-from bootlease.bootstate import AttestedLog, Tri, read_boot_state, windows
+from bootlease.bootstate import AttestedLog, read_boot_state, windows
 from bootlease.bootstate.sipa import SIPA
+from bootlease.bootstate.tri import Tri
 from bootlease.eventlog import EventRecord, EventType, encode_event_log, parse_event_log, replay
 from bootlease.eventlog.encode import encode_event, encode_spec_id_event
 from bootlease.model import HashAlg
@@ -30,6 +31,7 @@ from bootlease.testing.boot import SimulatedBoot, boot_of_events, simulate_boot
 from bootlease.testing.boot_certificates import boot_certificate
 from bootlease.testing.examples import grub_description, uki_description
 from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.policies import make_policy
 from bootlease.testing.scene import POLICY, REFERENCE, Scene
 from bootlease.testing.swtpm import SoftwareTPMState
 from bootlease.testing.verifier_process import VerifierProcess
@@ -750,18 +752,18 @@ def test_a_dynamic_launch_needs_a_reference_of_its_own(local_ca: LocalCA, verdic
 @pytest.mark.parametrize(
     "change",
     [
-        {"accept": "[]"},
-        {"pcrs": "[]"},
-        {"banks": "[]"},
-        {"scopes": "[]"},
-        {"audiences": "[]"},
+        {"references__accept": "[]"},
+        {"quote__pcrs": "[]"},
+        {"quote__banks": "[]"},
+        {"lease__audiences": "[]"},
+        {"authorization__cedar": "''"},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_no_policy_is_empty(verdict: Verdict, change: dict[str, str]) -> None:
     """One that demands nothing would accept everything."""
     with verdict.refuses():
-        parse_policy(policy_with(**change))
+        parse_policy(make_policy(**change))
 
 
 @attack("D21", "reference.name.unknown", "reference.none")

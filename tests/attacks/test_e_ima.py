@@ -86,7 +86,8 @@ def keep(scene: Scene, result: AttestationResult) -> None:
         result.expires_at,
         {"tcg": log_digest(scene.node.event_log)},
         result.policy.epoch,
-        result.ima,
+        result.lineage.began_at,
+        ima=result.ima,
     )
 
 

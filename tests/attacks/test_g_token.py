@@ -21,7 +21,7 @@ from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence import CredentialChallenge, LeaseRequest, TokenEncoding
 from bootlease.ports import Committed, DecisionCommit, StoreUnavailableError
-from bootlease.relyingparty import StaticKeys, TokenChecker
+from bootlease.relyingparty import StaticContinuity, StaticKeys, TokenChecker
 from bootlease.store import SQLStore
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import SimulatedBoot
@@ -82,7 +82,13 @@ def clock() -> Clock:
 @pytest.fixture
 def checker(clock: Clock) -> TokenChecker:
     """A relying party."""
-    return TokenChecker(StaticKeys(ISSUED.keys), issuer=ISSUER, audience=AUDIENCE, clock=clock)
+    return TokenChecker(
+        StaticKeys(ISSUED.keys),
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        continuity=StaticContinuity(ISSUED.continuity()),
+        clock=clock,
+    )
 
 
 def text_token(form: TokenFormat = TokenFormat.JWT, **changes: Any) -> str:

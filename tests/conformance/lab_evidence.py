@@ -149,7 +149,7 @@ class LabCase:
             leases=(
                 VerifiedLease(
                     *(("tool:search",), AUDIENCE, TokenEncoding.CWT),
-                    *(confirmation, KeyProtection.PROCESS),
+                    *(confirmation, KeyProtection.PROCESS, None),
                 ),
             ),
             quote=quote,

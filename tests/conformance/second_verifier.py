@@ -333,7 +333,7 @@ class Proof:
         digest = sha256(cbor2.dumps(rules))
         state = [0, 0, 0, {bank: bytes(HASHES[bank]().digest_size) for bank in policy["banks"]}]
         if evidence["ima"][0]:
-            encoded, before = canonical(record[7])[7]
+            encoded, before = canonical(record[7])[9]
             demand(before == digest, "an IMA list goes on under other rules")
             state = canonical(encoded)
         demand(state[0] == evidence["ima"][0], "an IMA list begins elsewhere")
@@ -361,20 +361,23 @@ class Proof:
         digests = before[2]
         head = digests[0] if len(digests) == 1 else sha256(cbor2.dumps(digests))
         logs = canonical(canonical(before[1])["binding"])["logs"]
+        before_that = canonical(earlier[7]) if earlier[7] is not None else None
+        heads = [] if before_that is None else [before_that[1], *before_that[8]][:3]
         demand(
-            prior[:7]
+            prior[:9]
             == [
                 *(earlier[11], head, earlier[13], self.clocks[number - 1]),
                 *(earlier[21][0][4], logs, earlier[17]),
+                *(self.records[0][3], heads),
             ],
             "a decision starts from another state",
         )
         reached = self.ima[number - 1]
-        demand(len(prior) == (7 if reached is None else 8), "a state with other members")
+        demand(len(prior) == (9 if reached is None else 10), "a state with other members")
         if reached is not None:
             state, rules = reached
-            demand(canonical(prior[7][0]) == state, "an IMA list goes on from another place")
-            demand(prior[7][1] == rules, "a state was reached under other rules")
+            demand(canonical(prior[9][0]) == state, "an IMA list goes on from another place")
+            demand(prior[9][1] == rules, "a state was reached under other rules")
         demand(record[8] >= earlier[8], "the high-water mark went back")
         clock, reset, restart, _ = prior[3]
         demand(record[8] >= struct.pack(">IIQ", reset, restart, clock), "a high-water mark is low")
@@ -399,7 +402,8 @@ class Proof:
             written, place = governance
             change = canonical(written)
             demand(change[0] == "bootlease/governance/1", "no governance record")
-            demand(change[3] == "node.enrolled", "the governance record is another's")
+            kinds = {"node.enrolled", "node.labelled"}
+            demand(change[3] in kinds, "the governance record is another's")
             demand(change[4].get("enrolment") == sha256(record), "another enrolment is recorded")
             demand(change[4].get("node") == members["node"], "another node was enrolled")
             where = self._included(cbor2.dumps([sha256(written), None]), place)
@@ -424,9 +428,16 @@ class Proof:
             -66003: [record[15], record[16], record[17]],
             -66005: record[5],
             -66006: sha256(self.file["decisions"][-1][0]),
+            65535: {
+                "status_list": {
+                    "idx": int.from_bytes(lease[0][-4:]),
+                    "uri": record[1] + "/v1/status",
+                }
+            },
         }
         for key, value in expected.items():
             demand(claims[key] == value, f"claim {key} is not the record's")
+        demand(-66008 not in claims, "the lease was delegated")
         token, receipt = self.file["token"], self.file["receipt"]
         if token is None:
             demand(receipt is None, "a receipt without token")
@@ -493,6 +504,12 @@ class Proof:
         header, payload, signature = map(base64url, parts)
         names = json.loads(header)
         demand(names["typ"] == "eat+jwt", "the token is of another type")
+        # A bearer token says nothing of possession; the others say it so that all must understand.
+        possession = [names.get("crit"), names.get("bootlease_pop")]
+        demand(
+            possession in ([None, None], [["bootlease_pop"], "dpop"]),
+            "the header says something else of possession",
+        )
         said = json.loads(payload)
         expected = {
             "iss": claims[1],
@@ -502,6 +519,7 @@ class Proof:
             "nbf": claims[5],
             "iat": claims[6],
             "scope": claims[9],
+            "status": claims[65535],
         }
         for name, value in expected.items():
             demand(said[name] == value, f"{name} is another")

@@ -12,13 +12,9 @@ from typing import Final
 
 import pytest
 
-from bootlease.bootstate import (
-    AttestedLog,
-    BootState,
-    SeparatorState,
-    Tri,
-    read_boot_state,
-)
+from bootlease.bootstate import AttestedLog, BootState, read_boot_state
+from bootlease.bootstate.tri import Tri
+from bootlease.bootstate.values import SeparatorState
 from bootlease.errors import MalformedError
 from bootlease.eventlog import parse_event_log, replay
 from bootlease.model import HashAlg, refusals

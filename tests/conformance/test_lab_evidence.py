@@ -13,9 +13,10 @@ from typing import Final
 import pytest
 
 from bootlease.appraisal import AttestationResult
-from bootlease.bootstate import AttestedLog, Tri, read_boot_state
+from bootlease.bootstate import AttestedLog, read_boot_state
 from bootlease.bootstate.pcrs import KERNEL_BOOT_PCR
 from bootlease.bootstate.phases import find_phases
+from bootlease.bootstate.tri import Tri
 from bootlease.errors import VerificationError
 from bootlease.explain.boot import Boot
 from bootlease.explain.changes import compare_boots

@@ -23,6 +23,7 @@ from bootlease.evidence import TokenEncoding
 from bootlease.ledger import Ed25519Cosigner, MLDSA44Cosigner, parse_tlog_proof
 from bootlease.node.bundle import parse_bundle
 from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.policies import AUDIENCE, make_policy
 from bootlease.testing.recorded import RecordedHistory
 from bootlease.testing.scene import IMA_POLICY, Scene, default_lease, files_reference
 from bootlease.token import PrivateKeySigner
@@ -47,7 +48,10 @@ Refused = second_verifier.Refused
 
 def history_of(local_ca: LocalCA, encoding: TokenEncoding) -> RecordedHistory:
     """Record three decisions in two shards, under two witnesses."""
-    history = RecordedHistory(Scene.create(local_ca))
+    scene = Scene.create(local_ca)
+    if encoding is TokenEncoding.UNSAFE_BEARER:
+        scene.use_policy(make_policy(lease__unsafe_bearer_audiences=f'["{AUDIENCE}"]'))
+    history = RecordedHistory(scene)
     wishes = [replace(default_lease(), encoding=encoding), default_lease(("repo:acme/x",))]
     history.decide(wishes)
     history.decide()
@@ -82,6 +86,26 @@ def trusted(history: RecordedHistory) -> tuple[str, list[bytes]]:
 def test_the_second_verifier_accepts_our_proofs(local_ca: LocalCA, encoding: TokenEncoding) -> None:
     """A proof over shards, with several leases, witnesses and a receipt is accepted."""
     history = history_of(local_ca, encoding)
+    second_verifier.verify(proof_of(history), *trusted(history))
+
+
+@pytest.mark.parametrize("encoding", TokenEncoding)
+def test_the_second_verifier_reads_what_not_every_lease_has(
+    local_ca: LocalCA, encoding: TokenEncoding
+) -> None:
+    """A level that the agent named, labels that an operator gave, and a depth of delegation."""
+    scene = Scene.create(local_ca)
+    scene.use_policy(
+        make_policy(lease__delegation_depth="2", lease__unsafe_bearer_audiences=f'["{AUDIENCE}"]')
+    )
+    history = RecordedHistory(scene)
+    scene.enrolled_as(labels=("role=build", "site=a"))
+    enrolment = scene.enrolment
+    history.records[enrolment.digest] = enrolment
+    history.govern("node.labelled", {"node": enrolment.node, "enrolment": enrolment.digest})
+    for _ in range(5):
+        history.decide([replace(default_lease(), encoding=encoding, level=2)])
+    assert history.decided[-1].claims[0].level == 2
     second_verifier.verify(proof_of(history), *trusted(history))
 
 

@@ -18,6 +18,7 @@ from bootlease.reference import serialise_reference
 from bootlease.reference.corim import encode_corim
 from bootlease.reference.corimsign import sign_corim
 from bootlease.testing.boot import simulate_boot
+from bootlease.testing.chains import chain
 from bootlease.testing.examples import grub_description, policy_text, uki_description
 from bootlease.testing.ima_templates import (
     Entry,
@@ -33,7 +34,8 @@ from bootlease.testing.recorded import RecordedHistory
 from bootlease.testing.scene import Scene, default_lease
 from bootlease.testing.tokens import FakeIssuer, execution_claims
 from bootlease.token import PrivateKeySigner
-from bootlease.verifier.contract import EVIDENCE
+from bootlease.verifier.routes.contract import EVIDENCE
+from tests.fuzz import authorization
 
 _REQUEST: Final = (
     f"POST /v1/nodes/{'ab' * 32}/leases HTTP/1.1\r\nHost: v:8443\r\naccept: */*\r\n"
@@ -68,6 +70,8 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     issuer = FakeIssuer()
     yield "tokens", "token", issuer.cwt(execution_claims())
     yield "tokens", "token", issuer.jwt(execution_claims()).encode()
+    yield "tokens", "token", issuer.cwt(chain(2))
+    yield "tokens", "token", issuer.jwt(chain(2)).encode()
     yield "tokens", "sign1", issuer.cwt(execution_claims())
     yield "tokens", "keys", json.dumps(history.keys.to_jwks()).encode()
     yield "tokens", "keys", history.keys.to_cose()
@@ -79,6 +83,8 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         corim = encode_corim(reference)
         yield "rules", "corim", corim
         yield "rules", "signed corim", sign_corim(corim, history.signer, name="Example")
+    for parser, data in authorization.seeds():
+        yield "authorization", parser, data
     yield "lease", "edits", bytes(6)
     yield "node", "request", _REQUEST.encode()
 
@@ -108,6 +114,9 @@ def _evidence(scene: Scene) -> Iterator[tuple[str, str, bytes]]:
     yield "evidence", "evidence", evidence.without_logs().encode()
     yield "evidence", "binding", evidence.encoded_binding
     yield "evidence", "challenge", challenge.encode()
+    if scene.prior is not None:
+        yield "evidence", "prior", scene.prior.encode()
+    yield "evidence", "high water", scene.high_water.encode()
     yield "tpm", "attest", evidence.quote
     yield "tpm", "signature", evidence.signature
     yield "cbor", "decode", evidence.without_logs().encode()

@@ -46,7 +46,8 @@ def test_only_an_operator_is_given_a_proof(
     asked = ["ledger", "proof", "00" * 16, *options, "--out", str(tmp_path / "lease.proof")]
     assert run(asked) == 1
     (tmp_path / "credential").write_text(running.credential)
-    assert run(asked) == 2
+    for place in (options, ["--data", str(running.folder)]):
+        assert run([*asked[:3], *place, *asked[-2:]]) == 2
     assert not (tmp_path / "lease.proof").exists()
 
 

@@ -337,8 +337,8 @@ def test_evidence_pruned_during_an_audit_is_not_missed(tmp_path: Path, local_ca:
 @pytest.mark.parametrize(
     "insertion",
     [
-        "INSERT INTO credentials SELECT x'00', label, created_at FROM credentials",
-        "INSERT INTO join_tokens SELECT x'00', created_at, expires_at, NULL FROM join_tokens",
+        "credentials SELECT x'00', label, roles, created_at, NULL, 0, NULL FROM credentials",
+        "join_tokens SELECT x'00', created_at, expires_at, NULL, '', NULL FROM join_tokens",
     ],
     ids=["credential", "join token"],
 )
@@ -347,7 +347,7 @@ def test_a_key_to_the_verifier_that_was_only_written_is_found(
 ) -> None:
     """A credential or join token under another's label and time has no record of its own."""
     db = altered_copy(history, tmp_path)
-    db.execute(insertion)
+    db.execute(f"INSERT INTO {insertion}")
     db.commit()
     db.close()
     found = refusing(history.ground(tmp_path / "copy.db"))
@@ -562,7 +562,7 @@ def test_one_decision_replays(history: History, tmp_path: Path, out: Callable[[]
     assert run(["replay", "00" * 32, *data]) == 1
     assert run(["replay", decision]) == 2
     assert run(["replay", "--all"]) == 2
-    assert run(["ledger", "proof", "00" * 16, *data, "--out", str(tmp_path / "proof")]) == 1
+    assert run(["ledger", "proof", "00" * 16, *data, "--out", str(tmp_path / "proof")]) == 2
 
 
 def test_a_folder_without_database_is_not_audited(history: History, tmp_path: Path) -> None:

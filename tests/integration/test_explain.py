@@ -72,9 +72,13 @@ def test_only_an_operator_is_told(
     assert run(["explain", node, *options]) == 1
 
 
-def test_an_unknown_decision_is_not_found(options: list[str]) -> None:
-    """A digest of nothing is wrong usage over HTTP."""
-    assert run(["explain", "00" * 32, *options]) == 2
+def test_an_unknown_decision_is_not_found(
+    running: VerifierProcess, options: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A digest of nothing is wrong usage, over HTTP and in the folder."""
+    for place in (options, ["--data", str(running.folder)]):
+        assert run(["explain", "00" * 32, *place]) == 2
+        assert "No decision of this digest is recorded" in capfd.readouterr().err
 
 
 @pytest.mark.swtpm

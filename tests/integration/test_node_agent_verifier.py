@@ -17,6 +17,7 @@ import pytest
 from bootlease.model import HashAlg
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.node_on_swtpm import ALL_BANKS
+from bootlease.testing.policies import make_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,45 +32,6 @@ pytestmark = pytest.mark.swtpm
 PATIENCE = 30.0
 AUDIENCE = "https://tools.example"
 BOOTLEASE = (sys.executable, "-m", "bootlease")
-POLICY = """\
-schema = 1
-id = "default"
-mode = "enforce"
-[quote]
-banks = ["sha256"]
-pcrs = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14]
-unsafe_clock = "refuse"
-[references]
-accept = ["golden"]
-[boot]
-secure_boot = "not-required"
-deployed_mode = "not-required"
-exit_boot_services = "not-required"
-option_roms = "note"
-unsafe_setup_mode = "note"
-unsafe_test_keys = "note"
-unsafe_debug_mode = "note"
-unsafe_dma = "note"
-unsafe_shim_validation = "note"
-phases = []
-[ima]
-appraise = "off"
-[lease]
-life = {life}
-scopes = ["tool:search"]
-audiences = ["https://tools.example"]
-max_leases = 4
-[enrolment]
-admit = "any-endorsed"
-ek_algorithm = "{ek}"
-allow_ek = []
-vendors = ["any"]
-refuse_firmware = []
-crl = "when-given"
-unsafe_unendorsed_ek = []
-unsafe_software_tpm = ["id:00001014/swtpm/*"]
-unsafe_sha1_signatures = false
-"""
 
 
 def bootlease(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,7 +69,9 @@ class Site:
         """Make a verifier that accepts what the node has booted."""
         (self.folder / "log").write_bytes(self.node.event_log)
         (self.folder / "roots.pem").write_bytes(ca.roots_pem)
-        (self.folder / "policy.toml").write_text(POLICY.format(ek=ek, life=life))
+        (self.folder / "policy.toml").write_text(
+            make_policy(enrolment__ek_algorithm=f'"{ek}"', lease__life=str(life))
+        )
         must(
             *("reference", "learn", "--log", f"{self.folder}/log", "--name", "golden"),
             *("-o", f"{self.folder}/golden.json"),
@@ -211,7 +175,7 @@ def test_lease_is_kept(site: Site, local_ca: LocalCA, ek: str, ak: str) -> None:
 def test_verifier_killed(site: Site, local_ca: LocalCA) -> None:
     """A verifier that is killed and comes back goes on with the lineage: no lease is lost."""
     # Two thirds of it are left for a verifier to start on a busy machine.
-    site.found(local_ca, "ecc-p256", life=21)
+    site.found(local_ca, "ecc-p256", life=45)
     verifier = site.serve()
     site.start("--ek-algorithm", "ecc-p256")
     site.wait_for("lease 1 granted")

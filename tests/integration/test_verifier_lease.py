@@ -165,7 +165,7 @@ def test_two_different_renewals_of_one_head_end_the_lineage(new_client: NewClien
     client.renew()
     forked = client.present(fork)
     assert forked.status_code == 403
-    assert "lineage.head.mismatch" in finding_ids(forked)
+    assert "lineage.forked" in finding_ids(forked)
     after = client.present(client.attest())
     assert finding_ids(after) == {"lineage.unknown-head"}
 
@@ -313,7 +313,10 @@ def test_a_pcr_extended_at_run_time_is_refused(new_client: NewClient) -> None:
 def test_what_policy_does_not_grant_is_refused(new_client: NewClient) -> None:
     """Scope and audience each have their finding, together."""
     client = new_client()
-    client.leases = (default_lease(scope=("root:everything",), audience="https://elsewhere"),)
+    client.leases = (
+        default_lease(scope=("root:everything",)),
+        default_lease(audience="https://elsewhere"),
+    )
     assert finding_ids(client.present(client.attest())) == {
         "policy.scope.denied",
         "policy.audience.denied",

@@ -68,6 +68,7 @@ ONLY_IN: Final = {
     "sqlalchemy": {"store"},
     "alembic": {"store"},
     "cbor2": {"cbor"},
+    "cedarpy": {"policy"},
 }
 """Third-party libraries that stay behind one door."""
 
@@ -84,6 +85,10 @@ OUTSIDE_CALLS: Final = {
     *("uuid1", "uuid4", "generate_private_key", "__import__"),
 }
 """Calls, by their last name, that nothing below the shells may make."""
+
+
+KNOWS_THE_WEB_FRAMEWORK: Final = ("routes.", "app", "bodies")
+"""Modules of ``verifier`` that may; all others decide, and could be reached in another way."""
 
 
 def read_package() -> dict[str, str]:
@@ -276,6 +281,7 @@ def test_clean_package_has_no_complaints() -> None:
         ("cbor", "import tpm2_pytss.types", "tpm2_pytss stays in node, testing"),
         ("policy", "import sqlalchemy", "sqlalchemy stays in store"),
         ("token", "import cbor2", "cbor2 stays in cbor"),
+        ("appraisal", "import cedarpy", "cedarpy stays in policy"),
         ("reference", "import logging", "outside world"),
         ("ports", "from fastapi import FastAPI", "outside world"),
         ("token", "import os.path", "outside world"),
@@ -311,6 +317,21 @@ def test_circle_is_found_around_corners() -> None:
     assert complaints({**CLEAN, **ring}) == [
         "circle: bootlease.tpm.a <-> bootlease.tpm.b <-> bootlease.tpm.c"
     ]
+
+
+def test_only_the_http_interface_knows_the_web_framework() -> None:
+    """What decides in the verifier imports neither FastAPI nor Starlette, nor any route."""
+    sources = read_package()
+    found = set()
+    for module, text in sources.items():
+        inner = module.removeprefix(f"{PACKAGE}.verifier.")
+        if inner == module or inner.startswith(KNOWS_THE_WEB_FRAMEWORK):
+            continue
+        for _, target in imports_of(module, ast.parse(text), frozenset(sources)):
+            if target.startswith(("fastapi", "starlette", f"{PACKAGE}.verifier.routes.")):
+                found.add((module, target))
+    # ``usual`` reads requests without a framework, and media types stand in one table.
+    assert found == {(f"{PACKAGE}.verifier.usual", f"{PACKAGE}.verifier.routes.contract")}
 
 
 def test_reader_sees_the_package() -> None:

@@ -14,6 +14,7 @@ from bootlease.appraisal.cache import AppraisalCache, BootVerdict, VerdictKey
 from bootlease.appraisal.meaning import check_meaning
 from bootlease.appraisal.phases import check_phases
 from bootlease.appraisal.quote import check_selection
+from bootlease.bootstate.tri import Tri
 from bootlease.errors import MalformedError
 from bootlease.eventlog import LogFormat
 from bootlease.evidence import VerifiedEvidence
@@ -128,7 +129,15 @@ def _judge(
         outcome.considered,
         _covers_boot_chain(outcome.reference, policy),
         meaning,
+        _secure_boot(facts, required),
     )
+
+
+def _secure_boot(facts: FactsByBank, required: Mapping[HashAlg, Sequence[int]]) -> Tri:
+    """Return the state that all banks prove; where they differ, or one proves none, no state."""
+    proven = [facts.of(bank) for bank in required]
+    states = [Tri.UNKNOWN if each is None else each.secure_boot.state for each in proven]
+    return states[0] if len(set(states)) == 1 else Tri.UNKNOWN
 
 
 def _attested(

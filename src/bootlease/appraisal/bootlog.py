@@ -98,14 +98,15 @@ def check_replay(
                 )
             )
             continue
-        values = quoted.get(bank, {})
+        values, reached = quoted.get(bank, {}), replayed.pcrs[bank]
         for pcr in pcrs:
-            # D20: what a dynamic launch measured is in none of firmware's logs. The reference
-            # set, which must have such a PCR too, then decides by its value alone.
-            if pcr in DYNAMIC_PCRS and pcr not in replayed.pcrs[bank]:
-                continue
-            value = values.get(pcr)
-            expected = replayed.pcrs[bank].get(pcr) or expected_value(replayed, bank, pcr)
+            value, expected = values.get(pcr), reached.get(pcr)
+            if expected is None:
+                # D20: what a dynamic launch measured is in none of firmware's logs. The reference
+                # set, which must have such a PCR too, then decides by its value alone.
+                if pcr in DYNAMIC_PCRS:
+                    continue
+                expected = expected_value(replayed, bank, pcr)
             if value is not None and value != expected:
                 findings.append(_unexplained(replayed, bank, pcr, value, expected))
     return tuple(findings)

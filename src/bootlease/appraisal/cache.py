@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
+from bootlease.bootstate.tri import Tri
+from bootlease.frozen import quick_init
 from bootlease.model import Finding
 from bootlease.reference import ReferenceSet
 from bootlease.token import ReferenceClaim
@@ -20,6 +22,7 @@ DEFAULT_ENTRIES: Final = 16_384
 """An entry is a key of a few digests and a shared verdict: below 1 kB."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class BootVerdict:
     """What a boot's logs and PCR values came to.
@@ -31,8 +34,8 @@ class BootVerdict:
         reference_findings: Where the boot is not what a reference describes.
         reference: The reference set that matches, if one does.
         considered: Digests of the sets that were compared.
-        claim: What tokens say of that set.
         covers_boot_chain: The matching set constrains all that runs before the operating system.
+        secure_boot: Secure Boot, as attested events prove it in every bank that policy demands.
     """
 
     selection_findings: tuple[Finding, ...]
@@ -42,12 +45,12 @@ class BootVerdict:
     considered: tuple[bytes, ...]
     covers_boot_chain: bool = False
     meaning_findings: tuple[Finding, ...] = ()
-    claim: ReferenceClaim | None = field(init=False, repr=False, compare=False)
+    secure_boot: Tri = Tri.UNKNOWN
 
-    def __post_init__(self) -> None:
-        matched = self.reference
-        claim = None if matched is None else ReferenceClaim(matched.name, matched.digest)
-        object.__setattr__(self, "claim", claim)
+    @property
+    def claim(self) -> ReferenceClaim | None:
+        """What tokens say of the set that matches."""
+        return None if self.reference is None else self.reference.claim
 
 
 VerdictKey = tuple[object, ...]

@@ -21,12 +21,14 @@ All steps run and all findings are collected: one refusal answers every question
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from bootlease.appraisal.boot import appraise_boot, verdict_key
 from bootlease.appraisal.bootlog import BootLog
 from bootlease.appraisal.cache import AppraisalCache, BootVerdict
 from bootlease.appraisal.endorsed import check_endorsement
+from bootlease.appraisal.facts import build_facts
 from bootlease.appraisal.ima import IMAVerdict, appraise_ima
 from bootlease.appraisal.quote import check_clock, check_signer
 from bootlease.appraisal.result import (
@@ -40,14 +42,17 @@ from bootlease.appraisal.result import (
 )
 from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.evidence import Challenge, VerifiedEvidence
-from bootlease.evidence.request import MAX_AUDIENCE
+from bootlease.evidence.request import MAX_AUDIENCE, TokenEncoding
 from bootlease.lineage import HighWaterMark, Prior, continue_lineage
 from bootlease.model import Effect, Finding, legible
-from bootlease.policy import Mode, Policy, PolicyEpoch
+from bootlease.policy import Facts, Mode, Policy, PolicyEpoch, ScopeVerdict
+from bootlease.policy.authorization import Known
+from bootlease.policy.facts import NO_FACTS
 from bootlease.reference import ReferenceSet
 from bootlease.reference.imaset import IMAReferenceSet
-from bootlease.token import Tier, TrustVector
-from bootlease.token.scope import uncovered
+from bootlease.token import KeyProtection, Tier, TrustVector
+
+_MAX_NAMED: Final = 4
 
 
 def appraise(
@@ -115,9 +120,23 @@ def appraise(
     lineage, continuity = continue_lineage(prior, evidence, now=now)
     # 9.
     endorsement = check_endorsement(enrolment, roots, rules, now)
+    vector, tier = _vector(enrolment, (*identity, *endorsement), boot, ima)
     # 10.
     expires_at = challenge.issued_at + rules.lease.life
-    wishes = check_request(evidence, rules, expires_at, now)
+    facts = NO_FACTS
+    if rules.authorization.uses:
+        facts = build_facts(
+            evidence,
+            rules=rules,
+            enrolment=enrolment,
+            lineage=lineage,
+            boot=boot,
+            ima=ima,
+            vector=vector,
+            tier=tier,
+            now=now,
+        )
+    wishes = check_request(evidence, rules, facts, expires_at, now)
     findings = (
         *identity,
         *boot.selection_findings,
@@ -131,7 +150,6 @@ def appraise(
     )
     if rules.mode is Mode.REPORT_ONLY:
         findings = (*findings, _only_reported(findings))
-    vector, tier = _vector(enrolment, (*identity, *endorsement), boot, ima)
     granted = not _refuses(findings)
     return AttestationResult(
         node=enrolment.node,
@@ -148,6 +166,7 @@ def appraise(
         leases=evidence.leases if granted else (),
         expires_at=expires_at,
         ima=ima.progress,
+        facts=facts,
     )
 
 
@@ -181,7 +200,7 @@ def _accepted(references: Sequence[ReferenceSet], rules: Policy) -> tuple[Refere
 
 
 def check_request(
-    evidence: VerifiedEvidence, rules: Policy, expires_at: int, now: int
+    evidence: VerifiedEvidence, rules: Policy, facts: Facts, expires_at: int, now: int
 ) -> tuple[Finding, ...]:
     """Demand that policy grants every lease asked for, while it still has life left."""
     lease_rules = rules.lease
@@ -205,32 +224,84 @@ def check_request(
                 seen=str(len(evidence.leases)),
             )
         )
-    for lease in evidence.leases:
-        findings += _denied(rules, lease.scope, lease.audience)
+    known = rules.authorization.known(facts)
+    # No more than could be granted: policies on many scopes take long to judge one wildcard.
+    for lease in evidence.leases[: lease_rules.max_leases]:
+        findings += _denied(rules, known, lease.scope, lease.audience, lease.protection)
+        if lease.encoding is TokenEncoding.UNSAFE_BEARER:
+            findings.append(_bearer(rules, lease.audience))
     return tuple(findings)
 
 
-@functools.lru_cache(maxsize=4096)
-def _denied(rules: Policy, scope: tuple[str, ...], audience: str) -> tuple[Finding, ...]:
-    # A lease asks for the same at each of its renewals.
+def _bearer(rules: Policy, audience: str) -> Finding:
+    # A node's wish alone must not make what it holds worth stealing.
     shown = legible(audience, at_most=MAX_AUDIENCE)
-    findings = [
-        Finding(
-            "policy.scope.denied",
-            f"The policy does not grant the scope {name} for {shown}.",
-            seen=name,
+    if audience not in rules.lease.unsafe_bearer_audiences:
+        return Finding(
+            "policy.unsafe-bearer.denied",
+            f"The policy grants no bearer token for the audience {shown}.",
+            seen=shown,
         )
-        for name in uncovered(rules.lease.scopes, scope)
-    ]
+    return Finding(
+        "policy.unsafe-bearer.granted",
+        f"The token for {shown} is a bearer token: whoever has it can use it until it expires.",
+        effect=Effect.NOTES,
+        seen=shown,
+    )
+
+
+@functools.lru_cache(maxsize=16_384)
+def _denied(
+    rules: Policy,
+    known: Known,
+    scope: tuple[str, ...],
+    audience: str,
+    protection: KeyProtection,
+) -> tuple[Finding, ...]:
+    # A lease asks for the same at each of its renewals, and few facts change from one to the next.
+    shown = legible(audience, at_most=MAX_AUDIENCE)
     if audience not in rules.lease.audiences:
-        findings.append(
+        # A node can name any number of them: scopes are not judged for those.
+        return (
             Finding(
                 "policy.audience.denied",
                 f"The policy grants nothing for the audience {shown}.",
                 seen=shown,
-            )
+            ),
         )
-    return tuple(findings)
+    verdicts = [_verdict(rules, known, name, audience, protection) for name in scope]
+    return tuple(
+        finding for verdict in verdicts if not verdict.granted for finding in _why(verdict, shown)
+    )
+
+
+@functools.lru_cache(maxsize=16_384)
+def _verdict(
+    rules: Policy, known: Known, name: str, audience: str, protection: KeyProtection
+) -> ScopeVerdict:
+    # Each name once: leases of one node that differ in one name share the rest.
+    (verdict,) = rules.authorization.decide(known, (name,), audience, protection)
+    return verdict
+
+
+def _why(verdict: ScopeVerdict, audience: str) -> Iterator[Finding]:
+    names = ", ".join(verdict.policies[:_MAX_NAMED])
+    if len(verdict.policies) > _MAX_NAMED:
+        names += f" and {len(verdict.policies) - _MAX_NAMED} more"
+    reason = f"forbidden by {names}" if names else "permitted by no policy"
+    which = "" if verdict.at == verdict.name else f"{verdict.at}, which it covers, is "
+    yield Finding(
+        "policy.scope.denied",
+        f"The policy does not grant the scope {verdict.name} for {audience}: {which}{reason}.",
+        seen=verdict.name,
+    )
+    if verdict.errors:
+        yield Finding(
+            "policy.scope.undecided",
+            f"The policy cannot be evaluated for the scope {verdict.name}, which denies it: "
+            f"{verdict.errors[0]}.",
+            seen=verdict.name,
+        )
 
 
 def _refuses(findings: Sequence[Finding]) -> bool:

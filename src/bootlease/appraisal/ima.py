@@ -180,7 +180,8 @@ def _set_findings(policy: Policy, accepted: Sequence[IMAReferenceSet]) -> tuple[
     return tuple(
         Finding(
             "ima.reference.unknown",
-            f"The policy accepts IMA reference {name}, but no such set is registered.",
+            f"The policy accepts IMA reference {name}, of which no set is registered, or only"
+            " revoked ones.",
             effect=Effect.NOTES,
             expected=name,
         )

@@ -149,6 +149,7 @@ def build_claims(
         scope=lease.scope,
         confirmation=lease.confirmation,
         protection=lease.protection,
+        level=lease.level,
         verifier=verifier,
         status=result.tier,
         vector=result.vector,
@@ -178,5 +179,7 @@ def prior_after(result: AttestationResult, head: bytes, log_digests: Mapping[str
         expires_at=result.expires_at,
         log_digests=log_digests,
         policy_epoch=result.policy.epoch,
+        began_at=result.lineage.began_at,
+        heads=result.lineage.heads,
         ima=result.ima,
     )

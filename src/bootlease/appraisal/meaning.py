@@ -15,6 +15,7 @@ from typing import Final
 
 from bootlease.bootstate.apps import IMAGE_TYPES, option_roms
 from bootlease.bootstate.grub import grub_commands, grub_label, grub_text
+from bootlease.bootstate.keyfacts import AuthorityKind, SecureBoot
 from bootlease.bootstate.pcrs import (
     BOOT_CONFIGURATION_PCR,
     GRUB_STRING_PCR,
@@ -23,7 +24,7 @@ from bootlease.bootstate.pcrs import (
     SHIM_PCR,
 )
 from bootlease.bootstate.separators import exit_boot_services
-from bootlease.bootstate.values import AuthorityKind, SecureBoot, Tri
+from bootlease.bootstate.tri import Tri
 from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Event, EventType
 from bootlease.model import Effect, Finding, HashAlg, legible, refusals

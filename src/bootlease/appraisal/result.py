@@ -13,6 +13,7 @@ from bootlease.evidence.verify import VerifiedLease
 from bootlease.frozen import quick_init
 from bootlease.lineage import IMAProgress, Lineage
 from bootlease.model import ClockInfo, Finding, refusals
+from bootlease.policy.facts import NO_FACTS, Facts
 from bootlease.token import BootClaim, PolicyClaim, ReferenceClaim, Tier, TrustVector
 
 IDENTITY_RECOGNISED: Final = 2
@@ -42,6 +43,7 @@ class AttestationResult:
         leases: The leases granted: all that were asked for, or none.
         expires_at: First second at which granted leases are over.
         ima: How far the IMA list was appraised, if it was.
+        facts: What authorization decided over; nothing where its policies ask for nothing.
     """
 
     node: bytes
@@ -58,6 +60,7 @@ class AttestationResult:
     leases: tuple[VerifiedLease, ...]
     expires_at: int
     ima: IMAProgress | None = None
+    facts: Facts = NO_FACTS
 
     @property
     def accepted(self) -> bool:

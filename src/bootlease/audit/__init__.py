@@ -1,8 +1,9 @@
 """What an auditor does: decisions made again, proofs checked. Pure functions, no I/O, no clock."""
 
 from bootlease.audit.build import LeaseToken, ProofSource, build_proof
+from bootlease.audit.gather import DecisionInputs
 from bootlease.audit.proof import ProofReport, ProofTrust, verify_proof
-from bootlease.audit.replay import DecisionInputs, Replayed, Replayer, replay_decision
+from bootlease.audit.replay import Replayed, Replayer, replay_decision
 
 __all__ = [
     "DecisionInputs",

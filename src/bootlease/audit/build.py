@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from bootlease.audit.enrolments import necessary_chain
-from bootlease.audit.replay import DecisionInputs, Replayed, replay_decision
+from bootlease.audit.gather import DecisionInputs
+from bootlease.audit.replay import Replayed, replay_decision
 from bootlease.audit.tokens import token_forms, tokens_of
 from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.errors import MalformedError, VerificationError

@@ -38,7 +38,7 @@ from bootlease.ledger import (
     witness_names,
 )
 from bootlease.ledger.checkpoint import ledger_name
-from bootlease.ledger.governance import ENROLLED
+from bootlease.ledger.governance import RECORDS_ENROLMENT
 from bootlease.ledger.prooffile import ProofFile
 from bootlease.model import Finding, sha256
 from bootlease.token import (
@@ -259,7 +259,7 @@ def _governance_findings(
     record = GovernanceRecord.parse(proven.governance)
     details = record.details
     if (
-        record.kind != ENROLLED
+        record.kind not in RECORDS_ENROLMENT
         or details.get("enrolment") != enrolment.digest
         or details.get("node") != enrolment.node
     ):

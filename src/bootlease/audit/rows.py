@@ -50,6 +50,24 @@ class DecisionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DelegationRow:
+    """A delegated lease."""
+
+    number: int
+    digest: bytes
+    lease_id: bytes
+    parent: bytes
+    grant_use: bytes
+    expires_at: int
+    encoding: str
+    shard: int
+    position: int
+    record: bytes
+    claims: bytes
+    signatures: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class GovernanceRow:
     """A governance record."""
 
@@ -100,7 +118,24 @@ class CredentialRow:
 
     digest: bytes
     label: str
+    roles: str
     created_at: int
+    maker: bytes | None
+    joint: int
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRow:
+    """A revocation, or the end of one."""
+
+    number: int
+    kind: str
+    subject: str
+    in_force: int
+    reason: str
+    author: str
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +145,8 @@ class JoinTokenRow:
     digest: bytes
     created_at: int
     expires_at: int
+    labels: str
+    replaces: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def unproven(report: ProofReport) -> Iterator[str]:
         yield "when the node enrolled: the ledger has no record of it"
     if report.token is None:
         yield "that a token was signed: the file holds none"
-    elif report.token is TokenFormat.JWT and not report.receipt:
+    elif report.token is not TokenFormat.CWT and not report.receipt:
         yield "that the token came with a receipt"
     if report.token is not None:
         yield (

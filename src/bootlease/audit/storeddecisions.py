@@ -7,6 +7,7 @@ The decisions of a node must form one chain, through its lineages and its TPM's 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -133,9 +134,15 @@ def _link(
 
 
 class Chains:
-    """Follows the decisions of every node, in the order of their numbers."""
+    """Follows the decisions of every node, in the order of their numbers.
 
-    def __init__(self) -> None:
+    Args:
+        readmitted: Where in the ledger operators re-admitted nodes, and which, the oldest first:
+            from there on nothing is remembered of where a TPM's counters stood.
+    """
+
+    def __init__(self, readmitted: Iterable[tuple[tuple[int, int], bytes]] = ()) -> None:
+        self._readmitted = deque(readmitted)
         self._last: dict[bytes, Link] = {}
         self._marks: dict[bytes, bytes] = {}
         self._next = 1
@@ -144,6 +151,7 @@ class Chains:
     def follow(self, links: Iterable[Link]) -> Iterator[Difference]:
         """Take further decisions and tell where a chain is broken."""
         for link in links:
+            self._readmit_before(link.place)
             where = f"decision {link.number}"
             if link.number != self._next:
                 yield Difference(
@@ -163,6 +171,10 @@ class Chains:
             # all there is.
             mark = self._marks.get(link.node, _START) or link.high_water
             self._marks[link.node] = max(mark, link.counters) if link.counters else b""
+
+    def _readmit_before(self, place: tuple[int, int] | None) -> None:
+        while self._readmitted and (place is None or self._readmitted[0][0] < place):
+            self._marks.pop(self._readmitted.popleft()[1], None)
 
     def _problems(self, link: Link) -> Iterator[str]:
         before = self._last.get(link.node)
@@ -192,6 +204,7 @@ class Chains:
             enrolled: Node and digest of every enrolment record.
             demanded: Each node that was decided about must be there.
         """
+        self._readmit_before(None)
         left = dict(self._last)
         for row in nodes:
             last = left.pop(row.node, None)

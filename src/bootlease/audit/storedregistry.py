@@ -26,7 +26,13 @@ from bootlease.endorsement import Enrolment, parse_certificates
 from bootlease.errors import MalformedError
 from bootlease.evidence.enrolment import MAX_ENROLMENT
 from bootlease.ledger import GovernanceDetail, GovernanceRecord
-from bootlease.ledger.governance import ENROLLED
+from bootlease.ledger.governance import (
+    CREDENTIAL_REVOKED,
+    ENROLLED,
+    LABELLED,
+    POLICY_ACTIVATED,
+    RULE_DEMANDED,
+)
 from bootlease.model import Effect, Finding, sha256
 from bootlease.policy import parse_policy
 from bootlease.reference import parse_any_reference
@@ -55,7 +61,7 @@ def check_policies(rows: Iterable[PolicyRow], about: About) -> Checked:
             "digest": row.digest,
             "document": sha256(row.document),
         }
-        findings += _recorded(about, row.digest, "policy.activated", row.activated_at, wanted)
+        findings += _recorded(about, row.digest, POLICY_ACTIVATED, row.activated_at, wanted)
         checked.say(f"policy epoch {row.epoch}", findings)
     return checked
 
@@ -101,16 +107,67 @@ def check_roots(rows: Iterable[RootRow], about: About) -> Checked:
 
 
 def check_credentials(rows: Iterable[CredentialRow], about: About) -> Checked:
-    """Check that every admin credential was created on record, under its label.
+    """Check that every admin credential was created on record, and counts for no more than that.
 
-    Whoever writes one into the database acts as an operator from the verifier's next start on.
+    Whoever writes one into the database, gives it another role or takes its revocation back acts as
+    an operator from the verifier's next start on.
     """
     checked = Checked()
     for row in rows:
         checked.rows += 1
-        wanted: dict[str, GovernanceDetail] = {"label": row.label, "digest": row.digest}
-        found = _recorded(about, row.digest, "credential.created", row.created_at, wanted)
-        checked.say(f"credential {row.digest.hex()}", list(found))
+        wanted: dict[str, GovernanceDetail] = {
+            "label": row.label,
+            "digest": row.digest,
+            "roles": row.roles,
+            "joint": row.joint,
+        }
+        if row.maker is not None:
+            wanted["maker"] = row.maker
+        found = list(_recorded(about, row.digest, "credential.created", row.created_at, wanted))
+        revoked = _times_of(about, row.digest, CREDENTIAL_REVOKED)
+        if revoked != ([] if row.revoked_at is None else [row.revoked_at]):
+            found.append(
+                Finding(
+                    "stored.credential.revocation",
+                    "The ledger says otherwise of whether the credential was revoked.",
+                    expected=" ".join(map(str, revoked)) or "not revoked",
+                    seen="not revoked" if row.revoked_at is None else str(row.revoked_at),
+                )
+            )
+        checked.say(f"credential {row.digest.hex()}", found)
+    return checked
+
+
+def _times_of(about: About, digest: bytes, kind: str) -> list[int]:
+    """Return when the ledger has records of a kind about something."""
+    times = []
+    for encoded in about.get(digest, ()):
+        try:
+            record = GovernanceRecord.parse(encoded)
+        except MalformedError:
+            # Its own row tells of it.
+            continue
+        if record.kind == kind:
+            times.append(record.time)
+    return times
+
+
+def check_rule(*, demanded: bool, last: str | None) -> Checked:
+    """Check that the two-person rule holds or not as the ledger says.
+
+    Args:
+        demanded: It holds.
+        last: Kind of the last governance record about it, if there is one.
+    """
+    checked = Checked(rows=1)
+    if demanded != (last == RULE_DEMANDED):
+        said = Finding(
+            "stored.two-person.differs",
+            "The two-person rule is not as the ledger says.",
+            expected=last or "never demanded",
+            seen="demanded" if demanded else "lifted",
+        )
+        checked.say("two-person rule", [said])
     return checked
 
 
@@ -120,6 +177,10 @@ def check_join_tokens(rows: Iterable[JoinTokenRow], about: About) -> Checked:
     for row in rows:
         checked.rows += 1
         wanted: dict[str, GovernanceDetail] = {"token": row.digest, "expires_at": row.expires_at}
+        if row.labels:
+            wanted["labels"] = row.labels
+        if row.replaces is not None:
+            wanted["replaces"] = row.replaces
         found = _recorded(about, row.digest, "join-token.created", row.created_at, wanted)
         checked.say(f"join token {row.digest.hex()}", list(found))
     return checked
@@ -163,8 +224,26 @@ def _enrolment_findings(
         "enrolment": row.digest,
         "chain": sha256(row.ek_chain),
     }
-    findings += _recorded(about, row.digest, ENROLLED, enrolment.enrolled_at, wanted)
+    recorded = list(_recorded(about, row.digest, ENROLLED, enrolment.enrolled_at, wanted))
+    if recorded and not _labelled(about, enrolment, wanted):
+        findings += recorded
     return findings, enrolment.node
+
+
+def _labelled(about: About, enrolment: Enrolment, wanted: Mapping[str, GovernanceDetail]) -> bool:
+    """Tell whether an operator made this record by giving the node of another one its labels."""
+    for encoded in about.get(enrolment.digest, ()):
+        try:
+            record = GovernanceRecord.parse(encoded)
+        except MalformedError:
+            # Its own row tells of it.
+            continue
+        details = dict(record.details)
+        before = details.pop("before", None)
+        said = {**wanted, "labels": " ".join(enrolment.labels)}
+        if record.kind == LABELLED and details == said and type(before) is bytes:
+            return True
+    return False
 
 
 def check_blobs(rows: Iterable[BlobRow]) -> Checked:

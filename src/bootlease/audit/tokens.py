@@ -16,7 +16,7 @@ from bootlease.model import Effect, Finding
 from bootlease.token import KeySet, TokenFormat, verify_cwt, verify_jwt
 from bootlease.token.signatures import TokenSignatures
 
-_UNCHECKED: Final = Finding(
+UNCHECKED: Final = Finding(
     "stored.token.unchecked",
     "The signatures of the tokens were not checked, for no token key was given.",
     effect=Effect.NOTES,
@@ -67,7 +67,7 @@ def check_tokens(
     if len(signatures.signatures) != len(record.leases):
         yield Finding("stored.token.malformed", "There is not one signature for each lease.")
     if keys is None:
-        yield _UNCHECKED
+        yield UNCHECKED
     elif keys.get(signatures.key_id) is None:
         yield Finding(
             "stored.token.key.unknown",
@@ -76,10 +76,11 @@ def check_tokens(
         )
     else:
         for token, form in zip(tokens, token_forms(replayed), strict=False):
-            yield from _signature_findings(token, form, keys)
+            yield from signature_findings(token, form, keys)
 
 
-def _signature_findings(token: bytes, form: TokenFormat, keys: KeySet) -> Iterator[Finding]:
+def signature_findings(token: bytes, form: TokenFormat, keys: KeySet) -> Iterator[Finding]:
+    """Check the signature of a token that was given back."""
     # The very check that a relying party makes, so that what it accepts is what is found in order.
     try:
         if form is TokenFormat.CWT:

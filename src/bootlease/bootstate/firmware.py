@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from bootlease.bootstate.pcrs import BOOT_MANAGER_PCR, CONFIGURATION_PCR, FIRMWARE_PCR
-from bootlease.bootstate.values import Firmware, FirmwareComponent, Tri
+from bootlease.bootstate.tri import Tri
+from bootlease.bootstate.values import Firmware, FirmwareComponent
 from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Event, EventType, describe
 from bootlease.eventlog.bodies import text_of

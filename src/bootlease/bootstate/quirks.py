@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootlease.bootstate.digests import is_separator, known_digests
+from bootlease.bootstate.keyfacts import AuthorityKind
 from bootlease.bootstate.pcrs import (
     BOOT_CONFIGURATION_PCR,
     CONFIGURATION_PCR,
     FIRMWARE_PCR,
     SECURE_BOOT_PCR,
 )
-from bootlease.bootstate.values import AuthorityKind, Quirk
+from bootlease.bootstate.values import Quirk
 from bootlease.bootstate.variables import MeasuredVariable, read_variable
 from bootlease.bootstate.view import AttestedLog
 from bootlease.errors import MalformedError

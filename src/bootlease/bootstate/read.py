@@ -16,6 +16,7 @@ from bootlease.bootstate.gpt import partitions
 from bootlease.bootstate.grub import GRUBCommands, grub_commands
 from bootlease.bootstate.initrd import Initrd, initrds
 from bootlease.bootstate.kernel import KernelCommandLines, kernel_command_lines
+from bootlease.bootstate.keyfacts import SecureBoot, ShimState
 from bootlease.bootstate.options import boot_options
 from bootlease.bootstate.quirks import quirks
 from bootlease.bootstate.secureboot import secure_boot
@@ -31,9 +32,7 @@ from bootlease.bootstate.values import (
     OptionROMs,
     Partitions,
     Quirk,
-    SecureBoot,
     Separator,
-    ShimState,
 )
 from bootlease.bootstate.view import AttestedLog
 from bootlease.bootstate.windows import WindowsBoot, windows

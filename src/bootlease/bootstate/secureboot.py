@@ -26,15 +26,15 @@ from bootlease.bootstate.digests import (
     known_digests,
 )
 from bootlease.bootstate.findings import data_mismatch, keep, malformed_body
-from bootlease.bootstate.pcrs import CONFIGURATION_PCR, SECURE_BOOT_PCR
-from bootlease.bootstate.values import (
+from bootlease.bootstate.keyfacts import (
     Authority,
     AuthorityKind,
     KnownTestKey,
     SecureBoot,
     SignatureDatabase,
-    Tri,
 )
+from bootlease.bootstate.pcrs import CONFIGURATION_PCR, SECURE_BOOT_PCR
+from bootlease.bootstate.tri import Tri
 from bootlease.bootstate.variables import (
     FLAGS,
     MeasuredVariable,

@@ -20,7 +20,8 @@ from bootlease.bootstate.digests import (
     known_digests,
 )
 from bootlease.bootstate.pcrs import BOOT_CONFIGURATION_PCR
-from bootlease.bootstate.values import ExitBootServices, Separator, SeparatorState, Tri
+from bootlease.bootstate.tri import Tri
+from bootlease.bootstate.values import ExitBootServices, Separator, SeparatorState
 from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Event, EventType
 

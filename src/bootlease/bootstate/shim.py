@@ -16,8 +16,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from bootlease.bootstate.keyfacts import SBATLevel, ShimState, ShimVariable
 from bootlease.bootstate.pcrs import SECURE_BOOT_PCR, SHIM_PCR
-from bootlease.bootstate.values import SBATLevel, ShimState, ShimVariable, Tri
+from bootlease.bootstate.tri import Tri
 from bootlease.bootstate.variables import SBAT_NAMES, SHIM_LOCK, read_variable
 from bootlease.bootstate.view import AttestedLog
 from bootlease.eventlog import Event, EventType

@@ -21,8 +21,8 @@ from collections import Counter
 from functools import lru_cache
 from typing import Final
 
+from bootlease.bootstate.keyfacts import MeasuredCertificate, SignatureDatabase
 from bootlease.bootstate.names import parse_names
-from bootlease.bootstate.values import MeasuredCertificate, SignatureDatabase
 from bootlease.errors import MalformedError
 
 CERT_X509: Final = uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")

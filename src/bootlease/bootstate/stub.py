@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from bootlease.bootstate.pcrs import KERNEL_BOOT_PCR, KERNEL_CONFIG_PCR, SYSEXT_PCR
 from bootlease.bootstate.tagged import Tag, read_tag
-from bootlease.bootstate.values import Tri
+from bootlease.bootstate.tri import Tri
 from bootlease.eventlog.bodies import text_of
 from bootlease.eventlog.eventtypes import EventType
 from bootlease.eventlog.hashes import hash_constructor

@@ -15,48 +15,9 @@ import enum
 import uuid
 from dataclasses import dataclass
 
-from bootlease.bootstate.keyfacts import (
-    Authority,
-    AuthorityKind,
-    KnownTestKey,
-    MeasuredCertificate,
-    SBATLevel,
-    SecureBoot,
-    ShimState,
-    ShimVariable,
-    SignatureDatabase,
-)
 from bootlease.bootstate.tri import Tri
 from bootlease.frozen import quick_init
 from bootlease.model import Finding
-
-__all__ = [
-    "Authority",
-    "AuthorityKind",
-    "BootApplications",
-    "BootOption",
-    "BootOptions",
-    "ExitBootServices",
-    "Firmware",
-    "FirmwareComponent",
-    "KnownTestKey",
-    "LoadedImage",
-    "MeasuredCertificate",
-    "OpaqueEvents",
-    "OptionROMs",
-    "Partition",
-    "PartitionTable",
-    "Partitions",
-    "Quirk",
-    "SBATLevel",
-    "SecureBoot",
-    "Separator",
-    "SeparatorState",
-    "ShimState",
-    "ShimVariable",
-    "SignatureDatabase",
-    "Tri",
-]
 
 
 @quick_init

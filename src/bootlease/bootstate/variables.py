@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from bootlease.bootstate.keyfacts import AuthorityKind, MeasuredCertificate, SignatureDatabase
 from bootlease.bootstate.sigdb import measured_certificate, parse_signature_database
-from bootlease.bootstate.values import AuthorityKind, MeasuredCertificate, SignatureDatabase
 from bootlease.errors import MalformedError
 from bootlease.eventlog import Coverage, Event, EventType, verified_data
 from bootlease.eventlog.bodies import parse_variable_data

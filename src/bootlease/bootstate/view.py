@@ -26,12 +26,14 @@ from bootlease.eventlog import (
     verified_data,
 )
 from bootlease.eventlog.hashes import hash_constructor
+from bootlease.frozen import quick_init
 from bootlease.model import PCR_COUNT, HashAlg
 
 _EV_NO_ACTION: Final = int(EventType.EV_NO_ACTION)
 _NONE: Final[tuple[Event, ...]] = ()
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class AttestedLog:
     """A replayed log, seen through one bank and the PCRs that a quote attested.
@@ -44,6 +46,7 @@ class AttestedLog:
         column: Where that bank's digest stands in ``Event.digest_values``.
         attested: Attested PCRs; of a CCEL, measurement registers.
         registers: Extending events by attested PCR, or register, in order.
+        is_ccel: Whether the log's indices are measurement registers.
     """
 
     replayed: ReplayedLog
@@ -51,6 +54,7 @@ class AttestedLog:
     column: int
     attested: frozenset[int]
     registers: Mapping[int, tuple[Event, ...]]
+    is_ccel: bool
 
     @classmethod
     def of(
@@ -74,12 +78,7 @@ class AttestedLog:
         column = log.banks.index(bank)
         shown = frozenset(range(PCR_COUNT)) if attested is None else frozenset(attested)
         registers = {pcr: events for pcr, events in log.registers.items() if pcr in shown}
-        return cls(replayed, bank, column, shown, registers)
-
-    @property
-    def is_ccel(self) -> bool:
-        """Whether the log's indices are measurement registers."""
-        return self.replayed.log.format is LogFormat.CCEL
+        return cls(replayed, bank, column, shown, registers, log.format is LogFormat.CCEL)
 
     def attests(self, pcr: int) -> bool:
         """Tell whether the events of a TCG PCR are attested."""

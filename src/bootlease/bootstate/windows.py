@@ -27,7 +27,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from bootlease.bootstate.sipa import LOADED_MODULE, SIPA, SIPAReader, fields_of, is_container_start
-from bootlease.bootstate.values import Tri
+from bootlease.bootstate.tri import Tri
 from bootlease.eventlog.hashes import hash_constructor
 from bootlease.frozen import quick_init
 from bootlease.model import Effect, Finding

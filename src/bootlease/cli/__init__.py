@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "quote": "quote",
     "reference": "reference",
     "replay": "replay",
+    "revoke": "revoke",
     "token": "token",
     "verifier": "verifier",
 }

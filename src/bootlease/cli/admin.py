@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from bootlease.cli.files import naming, read_file
+from bootlease.cli.policy_files import cedar_option, policy_document
 from bootlease.cli.utc import utc
 from bootlease.errors import MalformedError
 
@@ -54,7 +55,14 @@ def _credential(file: Path | None) -> str:
 def with_admin(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options that lead to an ``AdminClient``, its first argument."""
 
-    @click.option("--verifier", "url", required=True, envvar="BOOTLEASE_VERIFIER", help="Its URL.")
+    @click.option(
+        "--verifier",
+        "url",
+        required=True,
+        envvar="BOOTLEASE_VERIFIER",
+        show_envvar=True,
+        help="Its URL.",
+    )
     @click.option(
         "--credential-file",
         type=_existing,
@@ -107,16 +115,44 @@ def _print(members: object) -> None:
     click.echo(json.dumps(members, indent=2, ensure_ascii=False))
 
 
+def tell_proposed(answer: dict[str, Any], *, as_json: bool) -> bool:
+    """Print that an act waits for a second person, if that is what was answered."""
+    proposal = answer.get("proposal")
+    if proposal is None:
+        return False
+    if as_json:
+        _print(answer)
+    else:
+        click.echo(
+            f"proposed, not done yet: until {utc(proposal['expires_at'])} another person may run"
+            f" `bootlease policy approve {proposal['digest']}`"
+        )
+    return True
+
+
 @click.command()
 @click.argument("file", type=_existing)
+@cedar_option
+@click.option(
+    "--revoke-now",
+    is_flag=True,
+    help="End every lease of earlier policies at once, not when it would be renewed.",
+)
 @_json
 @with_admin
-def activate(admin: AdminClient, file: Path, *, as_json: bool) -> None:
-    """Activate the policy in FILE as the next epoch."""
+def activate(
+    admin: AdminClient, file: Path, *, cedar: Path | None, revoke_now: bool, as_json: bool
+) -> None:
+    """Activate the policy in FILE as the next epoch.
+
+    Leases by earlier policies count for one life more, so that nobody stops who still complies.
+    """
+    route = "/v1/admin/policies?revoke_now=1" if revoke_now else "/v1/admin/policies"
     with naming(str(file)):
-        active = admin.post(
-            "/v1/admin/policies", read_file(file), "application/toml", "id", "epoch"
-        )
+        document = policy_document(read_file(file), cedar)
+        active = admin.post(route, document, "application/toml", "id", "epoch")
+    if tell_proposed(active, as_json=as_json):
+        return
     if as_json:
         _print(active)
     else:
@@ -136,6 +172,8 @@ def register(admin: AdminClient, file: Path, *, as_json: bool) -> None:
     with naming(str(file)):
         document = read_file(file, at_most=_MAX_REFERENCE)
         reference = admin.post("/v1/admin/references", document, _JSON, "name", "version", "digest")
+    if tell_proposed(reference, as_json=as_json):
+        return
     _tell_neighbours(reference, known)
     if as_json:
         _print(reference)
@@ -196,14 +234,14 @@ def _lease_of(shown: dict[str, Any]) -> str:
 @with_admin
 def node(admin: AdminClient, node_id: str, *, as_json: bool) -> None:
     """Print one node and its latest decisions."""
-    shown = admin.get(
-        f"/v1/admin/nodes/{_hex_id(node_id)}", "node", "lineage", "decisions", "notes"
-    )
+    shown = admin.get(f"/v1/admin/nodes/{hex_id(node_id)}", "node", "lineage", "decisions", "notes")
     if as_json:
         _print(shown)
         return
     click.echo(f"node {shown['node']}, {_lease_of(shown)}")
     click.echo(f"  enrolled {utc(shown['enrolled_at'])}, EK {shown['ek']}")
+    if labels := shown.get("labels"):
+        click.echo(f"  labels {', '.join(labels)}")
     make = shown["endorsement"]
     if make is None:
         click.echo("  no manufacturer vouches for its TPM")
@@ -223,7 +261,7 @@ def node(admin: AdminClient, node_id: str, *, as_json: bool) -> None:
 def decision(admin: AdminClient, digest: str, *, as_json: bool) -> None:
     """Print the recorded decision DIGEST: what was decided, and every finding."""
     record = admin.get(
-        f"/v1/admin/decisions/{_hex_id(digest)}", "granted", "node", "time", "number", "findings"
+        f"/v1/admin/decisions/{hex_id(digest)}", "granted", "node", "time", "number", "findings"
     )
     if as_json:
         _print(record)
@@ -244,11 +282,19 @@ def decision(admin: AdminClient, digest: str, *, as_json: bool) -> None:
     show_default=True,
     help="Seconds.",
 )
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="A label for the node that enrols with it, such as role=build; may be repeated.",
+)
 @_json
 @with_admin
-def join_token(admin: AdminClient, *, expires_in: int, as_json: bool) -> None:
+def join_token(
+    admin: AdminClient, *, expires_in: int, labels: tuple[str, ...], as_json: bool
+) -> None:
     """Make a join token, printed once."""
-    body = json.dumps({"expires_in": expires_in}).encode()
+    body = json.dumps({"expires_in": expires_in, "labels": list(labels)}).encode()
     made = admin.post("/v1/admin/join-tokens", body, _JSON, "join_token")
     if as_json:
         _print(made)
@@ -256,7 +302,12 @@ def join_token(admin: AdminClient, *, expires_in: int, as_json: bool) -> None:
         click.echo(made["join_token"])
 
 
-def _hex_id(text: str) -> str:
+def hex_id(text: str) -> str:
+    """Return a node id or digest, which is 64 hex digits.
+
+    Raises:
+        MalformedError: It is not.
+    """
     if len(text) != 64 or any(char not in "0123456789abcdef" for char in text):  # noqa: PLR2004 - SHA-256 in hex
         raise MalformedError(f"{text!r:.80} is not 64 lower-case hex digits")
     return text

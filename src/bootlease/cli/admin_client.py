@@ -54,9 +54,16 @@ class AdminClient:
         """
         return self._request("GET", path, None, None, members)
 
-    def post(self, path: str, body: bytes, media_type: str, *members: str) -> dict[str, Any]:
-        """Send ``body`` to ``path`` and return the JSON object answered; raises as ``get``."""
+    def post(self, path: str, body: bytes, media_type: str | None, *members: str) -> dict[str, Any]:
+        """Send ``body`` to ``path`` and return the JSON object answered; raises as ``get``.
+
+        Where it waits for a second person first, the answer has the member ``proposal`` instead.
+        """
         return self._request("POST", path, body, media_type, members)
+
+    def delete(self, path: str, *members: str) -> dict[str, Any]:
+        """Delete what is at ``path`` and return the JSON object answered; raises as ``get``."""
+        return self._request("DELETE", path, None, None, members)
 
     def _request(
         self,
@@ -85,6 +92,8 @@ class AdminClient:
             answered = strictjson.parse_object(answer.content)
         except MalformedError as exc:
             raise self._stranger("no JSON object") from exc
+        if "proposal" in answered:
+            return answered
         if missing := [name for name in members if name not in answered]:
             raise self._stranger(f"nothing is said of {', '.join(missing)}")
         return answered

@@ -17,7 +17,7 @@ from bootlease.appraisal import appraise as decide
 from bootlease.cli.exits import ExitCode
 from bootlease.cli.explain import print_explanation, save_boot, save_option, timeline_option
 from bootlease.cli.files import MAX_FILE, naming
-from bootlease.cli.policy import read_policy
+from bootlease.cli.policy_files import read_policy
 from bootlease.cli.reference_files import read_any_reference
 from bootlease.endorsement import Enrolment, TrustedRoots, parse_certificates
 from bootlease.eventlog import DEFAULT_LIMITS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bootlease.bootstate.cmdline import Parameter
 from bootlease.bootstate.kernel import CommandLine
-from bootlease.bootstate.values import MeasuredCertificate
+from bootlease.bootstate.keyfacts import MeasuredCertificate
 from bootlease.bootstate.windows import BitLockerUnlock
 from bootlease.model import Finding
 

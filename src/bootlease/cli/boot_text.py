@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bootlease.bootstate.kernel import LineSource
-from bootlease.bootstate.values import SeparatorState, Tri
+from bootlease.bootstate.tri import Tri
+from bootlease.bootstate.values import SeparatorState
 from bootlease.eventlog import type_name
 from bootlease.eventlog.describe import printable
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from bootlease.bootstate.kernel import CommandLine
+    from bootlease.bootstate.keyfacts import MeasuredCertificate, SignatureDatabase
     from bootlease.bootstate.read import BootState
-    from bootlease.bootstate.values import LoadedImage, MeasuredCertificate, SignatureDatabase
+    from bootlease.bootstate.values import LoadedImage
     from bootlease.bootstate.windows import WindowsBoot
 
 _DIGEST: Final = 16

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bootlease.cli.admin import CREDENTIAL_VARIABLE, admin_client
 from bootlease.cli.exits import ExitCode
-from bootlease.cli.trust_options import existing_file
+from bootlease.cli.trust_options import SourceOptions, with_source
+from bootlease.errors import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,34 +34,14 @@ timeline_option = click.option(
 
 @click.command()
 @click.argument("decision")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The verifier's folder; it may be running.",
-)
-@click.option("--url", help="A running verifier's URL, instead of --data.")
-@click.option(
-    "--credential-file",
-    type=existing_file,
-    help=f"With --url: file with the admin credential; else the variable {CREDENTIAL_VARIABLE}.",
-)
-@click.option("--ca", type=existing_file, help="With --url: PEM roots for its TLS certificate.")
-@click.option(
-    "--unsafe-plain-http",
-    is_flag=True,
-    help="With --url: send the credential over a network without TLS.",
-)
+@with_source()
 @save_option
 @timeline_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(
+    source: SourceOptions,
     decision: str,
     *,
-    data: Path | None,
-    url: str | None,
-    credential_file: Path | None,
-    ca: Path | None,
-    unsafe_plain_http: bool,
     save: Path | None,
     timeline: bool,
     as_json: bool,
@@ -70,26 +50,19 @@ def explain(
 
     DECISION is the digest of a recorded decision, or a node's id for its latest one. It is made
     again here from what was recorded, with --url too; nobody's word is taken for it. Exits with 0
-    for a grant and with 1 for a refusal, as the decision did.
+    for a grant and with 1 for a refusal, as the decision did; with 2 if none is recorded.
     """
-    if (data is None) == (url is None):
-        raise click.UsageError("give either --data, the verifier's folder, or --url, where it runs")
     if _DIGEST.fullmatch(decision) is None:
         raise click.UsageError(
             f"{decision!r:.80} is neither a decision's digest nor a node's id (64 hex digits)"
         )
     folder = None if save is None else str(save)
-    if data is not None:
-        explained = _from_folder(bytes.fromhex(decision), data, folder)
+    if source.data is not None:
+        explained = _from_folder(bytes.fromhex(decision), source.data, folder)
     else:
-        pieces = admin_client(
-            url or "",
-            credential_file,
-            ca=ca,
-            unsafe_plain_http=unsafe_plain_http,
-            option="--url",
-        ).get(f"/v1/admin/decisions/{decision}/pieces", "decision", "pieces")
-        reach = ("--url", url or "")
+        path = f"/v1/admin/decisions/{decision}/pieces"
+        pieces = source.admin().get(path, "decision", "pieces")
+        reach = ("--url", source.url or "")
         explained = _from_pieces(pieces["decision"], pieces["pieces"], reach, folder)
     if save is not None and explained.boot is not None:
         save_boot(explained.boot, save)
@@ -105,8 +78,12 @@ def _from_folder(name: bytes, data: Path, save: str | None) -> Explained:
 
     read_settings(data)
     with audit_reader(data / DATABASE) as reader, reader.snapshot():
+        digest = reader.latest_of(name) or name
+        if reader.decision(digest) is None:
+            # No refusal: to scripts that would be a decision that refused.
+            raise MalformedError("No decision of this digest is recorded.")
         return explain_decision(
-            reader.latest_of(name) or name,
+            digest,
             LookingBack(reader),
             ("--data", str(data)),
             saved=save,

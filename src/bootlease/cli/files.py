@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from bootlease.errors import MalformedError
 
@@ -23,6 +23,12 @@ def read_file(path: Path, *, at_most: int = MAX_FILE) -> bytes:
     if len(data) > at_most:
         raise MalformedError(f"{path} is longer than {at_most} bytes")
     return data
+
+
+def name_of(file: IO[bytes]) -> str:
+    """Return what to call a file in messages."""
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) and name not in {"-", "<stdin>"} else "standard input"
 
 
 @contextmanager

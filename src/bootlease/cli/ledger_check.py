@@ -8,23 +8,18 @@ the next time.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from bootlease.audit import Replayer
 from bootlease.audit.rows import Checked, Difference
 from bootlease.audit.storeddecisions import Chains, check_decisions
+from bootlease.audit.storeddelegations import DelegationCheck
 from bootlease.audit.storedledger import (
     TreeCheck,
     check_checkpoint,
@@ -42,20 +37,20 @@ from bootlease.audit.storedregistry import (
     check_policies,
     check_references,
     check_roots,
+    check_rule,
 )
-from bootlease.cli.exits import ExitCode
+from bootlease.audit.storedrevocations import check_revocations
 from bootlease.cli.ledger_tasks import Kind, Task, plan
+from bootlease.cli.processes import perform
 from bootlease.ledger import NoteKey
 from bootlease.ledger.tiles import TILE_WIDTH
 from bootlease.model import Finding
-from bootlease.store import auditrows, ledgerreads
-from bootlease.store.auditreader import AuditReader, audit_reader, open_reader
+from bootlease.store import auditoperators, auditrows, ledgerreads
+from bootlease.store.auditreader import AuditReader, audit_reader
 from bootlease.token import KeySet
 from bootlease.verifier.code import code_identity
 
 _LEAVES_AT_ONCE: Final = 4096
-_AHEAD: Final = 4
-"""Tasks that wait for each process; results are put together as they come, and none pile up."""
 _NO_IMPORT: Final = Finding(
     "stored.database.imported", "A verifier's own database is marked as made of an export."
 )
@@ -142,6 +137,26 @@ class Worker:
         previous = before[0].digest if before else None
         return check_governance(rows, leaves, first=task.first, previous=previous)
 
+    def delegations(self, task: Task) -> Checked:
+        """Make delegated leases again."""
+        rows = auditrows.delegation_rows(self._db, task.first, task.last)
+        leaves = auditrows.leaves_at(self._db, rows)
+        return self._delegations.check(rows, leaves, first=task.first)
+
+    @cached_property
+    def _delegations(self) -> DelegationCheck:
+        return DelegationCheck(
+            self._reader,
+            self._replayer,
+            decision=self._decision,
+            claims=lambda lease_id: auditrows.delegated_claims(self._db, lease_id),
+            tokens=self._tokens,
+        )
+
+    def _decision(self, digest: bytes) -> tuple[bytes, tuple[bytes, ...]] | None:
+        recorded = self._reader.decision(digest)
+        return None if recorded is None else (recorded.record, tuple(recorded.claims))
+
     def tree(self, task: Task) -> Checked:
         """Grow a tree from its entries; compare it with its checkpoints and tiles."""
         db, shard, size = self._db, task.shard, task.last
@@ -215,6 +230,8 @@ class Worker:
             check_roots(roots, about),
             check_credentials(credentials, about),
             check_join_tokens(tokens, about),
+            check_revocations(auditrows.revocation_rows(db), auditrows.revocation_records(db)),
+            self._rule(),
             check_shards(
                 shards,
                 {row.number: ledgerreads.opening(db, row.number) for row in shards},
@@ -228,6 +245,13 @@ class Worker:
         for table, number in auditrows.strays(db):
             parts[0].say(f"{table} {number}", [stray])
         return _together(parts)
+
+    def _rule(self) -> Checked:
+        # Settings are not exported.
+        if auditrows.imported(self._db):
+            return Checked()
+        demanded, last = auditoperators.two_person(self._db)
+        return check_rule(demanded=demanded, last=last)
 
     def _prunings(self) -> Checked:
         rows = auditrows.pruning_rows(self._db)
@@ -252,6 +276,7 @@ _CHECKS: Final[dict[Kind, Callable[[Worker, Task], Checked]]] = {
     Kind.TREE: Worker.tree,
     Kind.DECISIONS: Worker.decisions,
     Kind.GOVERNANCE: Worker.governance,
+    Kind.DELEGATIONS: Worker.delegations,
     Kind.CHECKPOINTS: Worker.checkpoints,
     Kind.ENROLMENTS: Worker.enrolments,
     Kind.LOGS: Worker.logs,
@@ -280,10 +305,11 @@ def check_ledger(ground: Ground, workers: int, progress: Callable[[int, int], No
     """
     with audit_reader(ground.path) as reader, reader.snapshot():
         tasks = plan(reader)
-        outcome, chains, leaves = Outcome(), Chains(), dict[int, int]()
+        chains = Chains(auditoperators.readmissions(reader.db))
+        outcome, leaves = Outcome(), dict[int, int]()
         enrolled = set[tuple[bytes, bytes]]()
         total, done = sum(task.weight for task in tasks), 0
-        for task, checked in zip(tasks, _perform(ground, tasks, workers), strict=True):
+        for task, checked in zip(tasks, perform(_employed, ground, tasks, workers), strict=True):
             outcome.rows += checked.rows
             outcome.decisions += checked.rows if task.kind is Kind.DECISIONS else 0
             outcome.granted += checked.granted
@@ -331,60 +357,7 @@ def _unaccounted(reader: AuditReader, leaves: dict[int, int]) -> Iterator[Differ
             yield Difference(f"shard {shard}", stray)
 
 
-def _perform(ground: Ground, tasks: Sequence[Task], workers: int) -> Iterator[Checked]:
-    """Yield what each task came to, in their order."""
-    if workers == 1:
-        with _employed(ground) as worker:
-            yield from map(worker.perform, tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (ground,)) as pool:
-        coming = iter(tasks)
-        waiting = [_submit(pool, task) for task in islice(coming, _AHEAD * workers)]
-        try:
-            while waiting:
-                yield waiting.pop(0).result()
-                waiting += [_submit(pool, task) for task in islice(coming, 1)]
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[Checked]:
-    # A terminal's Ctrl-C goes to every process. The pool's, which may start here, inherit that it
-    # is held back: the first process ends them, and they need not say how they were interrupted.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(_work, task)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 @contextmanager
-def _employed(ground: Ground) -> Iterator[Worker]:
+def _employed(ground: Ground) -> Iterator[Callable[[Task], Checked]]:
     with audit_reader(ground.path) as reader:
-        yield Worker(reader, ground)
-
-
-class _Process:
-    """What a process of the pool keeps between tasks."""
-
-    worker: Worker | None = None
-
-
-def _begin(ground: Ground) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Process.worker = Worker(open_reader(ground.path), ground)
-
-
-def _end_with_parent() -> None:
-    # Killed, the first process ends nobody, and the others would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(ExitCode.TERMINATED)
-
-
-def _work(task: Task) -> Checked:
-    if _Process.worker is None:
-        raise RuntimeError("a process works before it has begun")
-    return _Process.worker.perform(task)
+        yield Worker(reader, ground).perform

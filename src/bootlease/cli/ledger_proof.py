@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bootlease.cli.admin import CREDENTIAL_VARIABLE, admin_client
 from bootlease.cli.new_file import demand_new
 from bootlease.cli.quantities import counted
 from bootlease.cli.trust_options import (
+    SourceOptions,
     TrustOptions,
     existing_file,
     read_witnesses,
+    with_source,
     witness_option,
 )
-from bootlease.errors import MalformedError, VerificationError
-from bootlease.model import Finding
+from bootlease.errors import MalformedError
 
 if TYPE_CHECKING:
     from bootlease.audit import LeaseToken, ProofTrust
@@ -49,23 +49,7 @@ class _Wanted:
 
 @click.command()
 @click.argument("lease")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The verifier's folder; it may be running.",
-)
-@click.option("--url", help="A running verifier's URL, instead of --data; LEASE is then an id.")
-@click.option(
-    "--credential-file",
-    type=existing_file,
-    help=f"With --url: file with the admin credential; else the variable {CREDENTIAL_VARIABLE}.",
-)
-@click.option("--ca", type=existing_file, help="With --url: PEM roots for its TLS certificate.")
-@click.option(
-    "--unsafe-plain-http",
-    is_flag=True,
-    help="With --url: send the credential over a network without TLS.",
-)
+@with_source(url_note="; LEASE is then an id")
 @click.option(
     "-o",
     "--out",
@@ -84,13 +68,9 @@ class _Wanted:
 @witness_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def proof(
+    source: SourceOptions,
     lease: str,
     *,
-    data: Path | None,
-    url: str | None,
-    credential_file: Path | None,
-    ca: Path | None,
-    unsafe_plain_http: bool,
     out: Path,
     receipt: Path | None,
     bundle: Path | None,
@@ -105,27 +85,16 @@ def proof(
     """
     from bootlease.ledger.prooffile import parse_proof  # noqa: PLC0415 - heavy
 
-    if (data is None) == (url is None):
-        raise click.UsageError("give either --data or --url")
-    if data is not None:
+    if source.data is not None:
         wanted = _wanted(lease, receipt)
-        trust = _folder_trust(data) if bundle is None else _bundle_trust(bundle)
-        encoded = _from_folder(wanted, data, trust, read_witnesses(witnesses))
+        trust = _folder_trust(source.data) if bundle is None else _bundle_trust(bundle)
+        encoded = _from_folder(wanted, source.data, trust, read_witnesses(witnesses))
     else:
         if _LEASE_ID.fullmatch(lease) is None or receipt is not None or witnesses or bundle:
             raise click.UsageError(
                 "with --url, LEASE is an id, without --receipt, --trust and --witness"
             )
-        encoded = _from_verifier(
-            lease.lower(),
-            admin_client(
-                url or "",
-                credential_file,
-                ca=ca,
-                unsafe_plain_http=unsafe_plain_http,
-                option="--url",
-            ),
-        )
+        encoded = _from_verifier(lease.lower(), source.admin())
     written = parse_proof(encoded)
     with out.open("xb") as file:
         file.write(encoded)
@@ -162,11 +131,11 @@ def _from_verifier(lease: str, admin: AdminClient) -> bytes:
 
 def _folder_trust(data: Path) -> ProofTrust:
     from bootlease.audit import ProofTrust  # noqa: PLC0415 - heavy
-    from bootlease.token import KeySet, VerificationKey  # noqa: PLC0415 - heavy
     from bootlease.verifier.datadir import load_keys, read_settings  # noqa: PLC0415 - heavy
+    from bootlease.verifier.keyfolder import token_keys_of  # noqa: PLC0415 - heavy
 
-    keys = load_keys(data, read_settings(data).issuer)
-    return ProofTrust(keys.ledger.key, KeySet((VerificationKey(keys.token.public),)))
+    issuer = read_settings(data).issuer
+    return ProofTrust(load_keys(data, issuer).ledger.key, token_keys_of(data, issuer).all())
 
 
 def _bundle_trust(bundle: Path) -> ProofTrust:
@@ -191,9 +160,7 @@ def _from_folder(
             witnesses=witnesses,
         )
     if built is None:
-        raise VerificationError(
-            Finding("proof.lease.missing", "No recorded decision granted this lease.")
-        )
+        raise MalformedError("No recorded decision granted this lease.")
     encoded = built.encode()
     verify_proof(parse_proof(encoded), trust)
     return encoded

@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     TREE = "tree"
     DECISIONS = "decisions"
     GOVERNANCE = "governance"
+    DELEGATIONS = "delegations"
     CHECKPOINTS = "checkpoints"
     ENROLMENTS = "enrolments"
     LOGS = "logs"
@@ -66,6 +67,7 @@ def plan(reader: AuditReader) -> list[Task]:
     tasks += [Task(Kind.TREE, 1 + size // 32, 0, size, shard) for shard, size in sizes.items()]
     tasks += _ranges(Kind.DECISIONS, auditrows.count_decisions(reader.db), _DECISIONS_AT_ONCE)
     tasks += _ranges(Kind.GOVERNANCE, auditrows.count_governance(reader.db), _DECISIONS_AT_ONCE)
+    tasks += _ranges(Kind.DELEGATIONS, auditrows.count_delegations(reader.db), _DECISIONS_AT_ONCE)
     for shard, size in sizes.items():
         tasks += _ranges(Kind.CHECKPOINTS, size, _CHECKPOINTS_AT_ONCE, shard)
     for kind in (Kind.ENROLMENTS, Kind.LOGS):

@@ -11,10 +11,9 @@ import click
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from bootlease.cli.files import naming, read_file
+from bootlease.cli.files import name_of, naming, read_file
 from bootlease.cli.reference_files import (
     json_option,
-    name_of,
     output_option,
     read_any_reference,
     summary,

@@ -14,10 +14,10 @@ from typing import IO, Final
 
 import click
 
-from bootlease.cli.files import naming
+from bootlease.cli.files import name_of, naming
 from bootlease.cli.pcr_selection import PCRList
 from bootlease.cli.recorded_log import FileOrRecorded, data_option
-from bootlease.cli.reference_files import json_option, name_of
+from bootlease.cli.reference_files import json_option
 from bootlease.cli.reference_options import Bank
 from bootlease.eventlog import ReplayedLog, parse_event_log
 from bootlease.eventlog import replay as replay_log

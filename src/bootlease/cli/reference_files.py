@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 import click
 
-from bootlease.cli.files import naming
+from bootlease.cli.files import name_of, naming
 from bootlease.reference import (
     MAX_ANY_FILE,
     AnyReference,
@@ -20,6 +20,8 @@ from bootlease.reference import (
 )
 
 _BETWEEN_LINES: Final = 0.5
+_BEFORE_LOG_LINE: Final = 5.0
+_BETWEEN_LOG_LINES: Final = 30.0
 _UTC: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -51,12 +53,6 @@ def _seconds(moment: time.struct_time) -> int:
     import calendar  # noqa: PLC0415 - for two options of a few commands
 
     return calendar.timegm(moment)
-
-
-def name_of(file: IO[bytes]) -> str:
-    """Return what to call a file in messages."""
-    name = getattr(file, "name", None)
-    return name if isinstance(name, str) and name not in {"-", "<stdin>"} else "standard input"
 
 
 def read_any_reference(file: IO[bytes]) -> AnyReference:
@@ -103,20 +99,29 @@ def summary(reference: AnyReference) -> dict[str, Any]:
 
 
 class Progress:
-    """Says on a terminal how far a long job has come; into a file it says nothing."""
+    """Says on stderr how far a long job has come.
+
+    On a terminal in a line that is replaced; elsewhere, as in the log of a build, in a line of its
+    own from time to time, and of a short job none.
+    """
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._next = 0.0
+        self._terminal = sys.stderr.isatty()
+        self._next = 0.0 if self._terminal else time.monotonic() + _BEFORE_LOG_LINE
         self._width = 0
 
     def say(self, text: str) -> None:
-        """Replace the line on the terminal, twice a second at most."""
-        if not self._shown or time.monotonic() < self._next:
+        """Say it if the last time is long enough ago."""
+        now = time.monotonic()
+        if now < self._next:
             return
-        self._next = time.monotonic() + _BETWEEN_LINES
-        click.echo(f"\r{text:<{self._width}}", nl=False, err=True)
-        self._width = len(text)
+        if self._terminal:
+            self._next = now + _BETWEEN_LINES
+            click.echo(f"\r{text:<{self._width}}", nl=False, err=True)
+            self._width = len(text)
+        else:
+            self._next = now + _BETWEEN_LOG_LINES
+            click.echo(text, err=True)
 
     def end(self) -> None:
         """Remove the line."""

@@ -19,13 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from bootlease.cli.deb_package import read_package
 from bootlease.cli.file_hashes import HASHES, Digests, FileHasher, hash_tree
-from bootlease.cli.files import naming, read_file
+from bootlease.cli.files import name_of, naming, read_file
 from bootlease.cli.ima import QuotedValue
 from bootlease.cli.reference_files import (
     Moment,
     Progress,
     json_option,
-    name_of,
     output_option,
     read_any_reference,
     write_reference,
@@ -230,7 +229,7 @@ def _hasher(algorithms: tuple[str, ...], *, programs_only: bool) -> tuple[FileHa
     progress = Progress()
 
     def report(files: int, size: int) -> None:
-        progress.say(f"{files:,} files, {size / _MEGA:,.0f} MB")
+        progress.say(f"hashed {files:,} files, {size / _MEGA:,.0f} MB")
 
     names = tuple(dict.fromkeys(algorithms))
     return FileHasher(names, programs_only=programs_only, report=report), progress

@@ -197,7 +197,6 @@ def _whole(data: Path, workers: int | None, keys: _Keys, *, as_json: bool) -> in
 
 def _ground(data: Path, keys: _Keys) -> Ground:
     from bootlease.cli.ledger_check import Ground  # noqa: PLC0415 - heavy
-    from bootlease.token import KeySet, VerificationKey  # noqa: PLC0415 - heavy
     from bootlease.verifier.datadir import (  # noqa: PLC0415 - heavy
         DATABASE,
         LEDGER_KEY,
@@ -205,6 +204,7 @@ def _ground(data: Path, keys: _Keys) -> Ground:
         load_keys,
         read_settings,
     )
+    from bootlease.verifier.keyfolder import token_keys_of  # noqa: PLC0415 - heavy
 
     settings = read_settings(data)
     # Without its keys a folder cannot be served: it is an import, or as good as one.
@@ -214,7 +214,7 @@ def _ground(data: Path, keys: _Keys) -> Ground:
     if ledger is None or (tokens is None and live):
         own = load_keys(data, settings.issuer)
         ledger = ledger or own.ledger.key
-        tokens = tokens or KeySet((VerificationKey(own.token.public),))
+        tokens = tokens or token_keys_of(data, settings.issuer).all()
     encoded = None if tokens is None else tokens.to_cose()
     return Ground(data / DATABASE, ledger, read_witnesses(keys.witnesses), encoded, live)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bootlease.cli.admin import with_admin
+from bootlease.cli.admin import tell_proposed, with_admin
 from bootlease.cli.files import naming
 from bootlease.cli.utc import utc
 
@@ -58,11 +58,16 @@ def add_root(
     for note in found.notes():
         click.echo(note, err=True)
     added: list[str] = []
+    proposed = False
     with naming(", ".join(map(str, paths))[:200]):
         for batch in _batches(found):
-            added += admin.post("/v1/admin/roots", batch, "application/x-pem-file", "roots")[
-                "roots"
-            ]
+            answer = admin.post("/v1/admin/roots", batch, "application/x-pem-file", "roots")
+            if tell_proposed(answer, as_json=as_json):
+                proposed = True
+            else:
+                added += answer["roots"]
+    if proposed:
+        return
     if as_json:
         click.echo(json.dumps({"roots": added, "skipped": found.skipped}, indent=2))
         return

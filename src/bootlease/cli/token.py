@@ -6,22 +6,33 @@ import contextlib
 import json
 import secrets
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bootlease.cli.token_input import RequestURL, as_text, key_source, read_signer, read_token
+from bootlease.cli.quantities import counted
+from bootlease.cli.token_delegation import delegate, exchange
+from bootlease.cli.token_input import (
+    RequestURL,
+    as_text,
+    continuity_source,
+    key_source,
+    read_signer,
+    read_token,
+)
 from bootlease.cli.utc import utc
 from bootlease.errors import MalformedError, VerificationError
 from bootlease.ledger import parse_receipt
 from bootlease.model import Finding
 from bootlease.relyingparty import TokenChecker
-from bootlease.token import TokenFormat, make_proof, parse_token, verify_proof
-from bootlease.token.ear import meaning, tier_of
+from bootlease.token import Tier, TokenFormat, base64url, make_proof, parse_token, verify_proof
+from bootlease.token.ear import TIERS_BY_LABEL, meaning, tier_of
+from bootlease.token.grants import MAX_DEPTH
 from bootlease.token.receipts import receipts_of
 from bootlease.token.scope import is_scope_name
-from bootlease.token.verify import DEFAULT_LEEWAY
+from bootlease.token.verify import DEFAULT_LEEWAY, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
 _TWO_MINUTES: Final = 120
 _DIGEST_PREFIX: Final = 16
 _JTI_BYTES: Final = 16
+_TIERS: Final = (Tier.AFFIRMING, Tier.WARNING, Tier.NONE)
 
 _token = click.argument("token")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -57,6 +69,10 @@ def token() -> None:
     """Show, verify and present execution tokens (CWT or JWT)."""
 
 
+token.add_command(delegate)
+token.add_command(exchange)
+
+
 @token.command()
 @_token
 @_json
@@ -68,11 +84,11 @@ def show(token: str, *, as_json: bool) -> None:
     raw = read_token(token)
     form, claims = parse_token(raw)
     if as_json:
-        click.echo(_as_json(form, claims, verified=False))
+        click.echo(_as_json(form, claims, None))
         return
     click.echo("SIGNATURE NOT CHECKED: anybody can write what follows.")
     _print(form, claims, time.time())
-    _print_receipts(form, raw)
+    _print_receipts(raw)
 
 
 @token.command()
@@ -88,6 +104,21 @@ def show(token: str, *, as_json: bool) -> None:
 @click.option("--proof", help="The proof of possession (the DPoP header).")
 @click.option("--method", help="The request's method, with --proof.")
 @click.option("--url", type=RequestURL(), help="The request's URL, with --proof.")
+@click.option("--continuity", help="URL of the verifier's continuity statement (/v1/continuity).")
+@click.option(
+    "--max-depth",
+    type=click.IntRange(0, MAX_DEPTH),
+    default=0,
+    show_default=True,
+    help="How often the lease may have been delegated.",
+)
+@click.option(
+    "--min-tier",
+    type=click.Choice([tier.label for tier in _TIERS]),
+    default=Tier.AFFIRMING.label,
+    show_default=True,
+    help="The worst appraisal of the node that is enough.",
+)
 @_json
 def verify(
     token: str,
@@ -99,14 +130,18 @@ def verify(
     proof: str | None,
     method: str | None,
     url: str | None,
+    continuity: str | None,
+    max_depth: int,
+    min_tier: str,
     as_json: bool,
 ) -> None:
     """Check that TOKEN counts now.
 
-    Checks signature, profile, issuer, audience, time and scope. Without --proof it is not checked
-    who presents the token. TOKEN is the token itself, a file that holds it, or "-" for standard
-    input. With --json a report stands on standard output whether the token is accepted, refused
-    or malformed.
+    Checks signature, profile, issuer, audience, time, scope, appraisal and every grant of a
+    delegated lease. Without --proof it is not checked who presents the token, without
+    --continuity not whether it was revoked; the answer says so. TOKEN is the token itself, a file
+    that holds it, or "-" for standard input. With --json a report stands on standard output
+    whether the token is accepted, refused or malformed.
     """
     if (proof is None) != (method is None) or (proof is None) != (url is None):
         raise click.UsageError("--proof, --method and --url go together")
@@ -117,7 +152,14 @@ def verify(
             source = key_source(keys)
         with _part("token"):
             raw = read_token(token)
-            checker = TokenChecker(source, issuer=issuer, audience=audience)
+            checker = TokenChecker(
+                source,
+                issuer=issuer,
+                audience=audience,
+                continuity=continuity_source(continuity, source, issuer),
+                max_depth=max_depth,
+                min_tier=TIERS_BY_LABEL[min_tier],
+            )
             verified = checker.check(raw, scope=scope)
         if proof is not None and method is not None and url is not None:
             with _part("proof", "--proof"):
@@ -137,17 +179,14 @@ def verify(
         if as_json:
             click.echo(_report("malformed", (exc.finding,)))
         raise
+    checked = _Checked(possession=proof is not None, revocation=continuity is not None)
     if as_json:
-        click.echo(
-            _as_json(verified.format, verified.claims, verified=True, proven=proof is not None)
-        )
+        click.echo(_as_json(verified.format, verified.claims, checked))
         return
     click.echo("accepted")
     _print(verified.format, verified.claims, time.time(), leeway=DEFAULT_LEEWAY)
-    if proof is None:
-        click.echo("possession   not checked: no --proof was given")
-    else:
-        click.echo("possession   proven with the confirmation key")
+    for line in checked.lines():
+        click.echo(line)
 
 
 @token.command(name="proof")
@@ -199,12 +238,30 @@ def _report(verdict: str, findings: tuple[Finding, ...]) -> str:
     return json.dumps({"verdict": verdict, "findings": found}, indent=2)
 
 
-def _as_json(
-    form: TokenFormat, claims: ExecutionClaims, *, verified: bool, proven: bool = False
-) -> str:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What was checked of a token besides the token itself."""
+
+    possession: bool
+    revocation: bool
+
+    def lines(self) -> tuple[str, str]:
+        """Return it for people."""
+        return (
+            "possession   proven with the confirmation key"
+            if self.possession
+            else "possession   not checked: no --proof was given",
+            "revocation   not revoked, by the verifier's newest statement"
+            if self.revocation
+            else "revocation   not checked: no --continuity was given",
+        )
+
+
+def _as_json(form: TokenFormat, claims: ExecutionClaims, checked: _Checked | None) -> str:
     document: dict[str, Any] = {
-        "verdict": "accepted" if verified else "not-checked",
-        "possession": "proven" if proven else "not-checked",
+        "verdict": "not-checked" if checked is None else "accepted",
+        "possession": "proven" if checked is not None and checked.possession else "not-checked",
+        "revocation": "checked" if checked is not None and checked.revocation else "not-checked",
         "format": form.value,
         "digest": claims.digest.hex(),
         "claims": claims.to_jwt(),
@@ -241,13 +298,31 @@ def _print(form: TokenFormat, claims: ExecutionClaims, now: float, *, leeway: in
     ]
     for label, value in claims.vector.to_jwt().items():
         rows.append(("", f"{label} {value} ({tier_of(value).label}): {meaning(label, value)}"))
+    rows += _delegation_rows(claims)
     for name, text in rows:
         click.echo(f"{name:12} {text}")
 
 
-def _print_receipts(form: TokenFormat, raw: bytes) -> None:
+def _delegation_rows(claims: ExecutionClaims) -> list[tuple[str, str]]:
+    """Return who passed the lease on to whom; whether they might is for ``verify`` to say."""
+    chain = claims.delegation
+    if chain is None:
+        return []
+    held = base64url.encode(chain.root.confirmation.thumbprint())
+    rows = [
+        ("delegated", f"{counted(chain.depth, 'time')}, from lease {chain.root.lease_id.hex()}"),
+        ("", f"held by {held} ({chain.root.status.label})"),
+    ]
+    return rows + [
+        ("", f"to {base64url.encode(link.thumbprint)}: lease {link.lease_id.hex()}")
+        for link in chain.links
+    ]
+
+
+def _print_receipts(raw: bytes) -> None:
     # A JWT's receipt stands beside it, in the answer to the agent.
-    for encoded in receipts_of(raw) if form is TokenFormat.CWT else ():
+    token = unwrap(raw)
+    for encoded in receipts_of(token) if isinstance(token, bytes) else ():
         receipt = parse_receipt(encoded)
         place = f"entry {receipt.index} of {receipt.size} in {receipt.origin}"
         click.echo(f"{'receipt':12} {place}, not checked")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from pathlib import Path
 from typing import Final
@@ -12,9 +13,18 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bootlease.cli.files import read_file
-from bootlease.errors import MalformedError, TransportError
+from bootlease.errors import MalformedError, TransportError, VerificationError
 from bootlease.node.bundle import MAX_BUNDLE, parse_bundle
-from bootlease.relyingparty import FetchedKeys, FileKeys, KeySource, StaticKeys
+from bootlease.relyingparty import (
+    ContinuitySource,
+    FetchedKeys,
+    FileKeys,
+    KeySource,
+    PolledContinuity,
+    StaticContinuity,
+    StaticKeys,
+    UnsafeNoContinuity,
+)
 from bootlease.token import PrivateKeySigner, base64url
 from bootlease.token.verified import MAX_TOKEN_BYTES
 from bootlease.token.verify import unwrap
@@ -105,9 +115,11 @@ def key_source(text: str) -> KeySource:
     """
     if "://" in text:
         try:
-            return FetchedKeys(text)
+            fetched = FetchedKeys(text)
         except ValueError as exc:
             raise click.BadParameter(str(exc), param_hint="--keys") from exc
+        click.get_current_context().call_on_close(fetched.close)
+        return fetched
     path = Path(text)
     try:
         return FileKeys(path)
@@ -118,6 +130,31 @@ def key_source(text: str) -> KeySource:
             raise MalformedError(
                 f"no JWK Set, COSE key set, PEM key or join bundle in {path}"
             ) from exc
+
+
+def continuity_source(
+    url: str | None, keys: KeySource, issuer: str
+) -> ContinuitySource | UnsafeNoContinuity:
+    """Return what a verifier says of revocation, asked once; without URL nothing is asked.
+
+    Raises:
+        TransportError: It cannot be had.
+        VerificationError: What the verifier says does not count.
+    """
+    if url is None:
+        # Reading a token on one's own is allowed; the command says what it did not look at.
+        return UnsafeNoContinuity()
+    try:
+        source = PolledContinuity(url, keys, issuer=issuer)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--continuity") from exc
+    with contextlib.closing(source):
+        try:
+            return StaticContinuity(source.current())
+        except VerificationError as exc:
+            if isinstance(exc.__cause__, TransportError):
+                raise exc.__cause__ from exc
+            raise
 
 
 def read_signer(path: Path) -> PrivateKeySigner:

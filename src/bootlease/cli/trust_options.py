@@ -1,4 +1,7 @@
-"""Options that say what a verifier of proofs trusts: nothing of it comes from the proof."""
+"""Options that say what a verifier of proofs trusts, and where what was recorded is read.
+
+Nothing of what is trusted comes from the proof.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from bootlease.cli.admin import CREDENTIAL_VARIABLE, admin_client
+
 if TYPE_CHECKING:
     from bootlease.audit import ProofTrust
+    from bootlease.cli.admin_client import AdminClient
     from bootlease.ledger import NoteKey
     from bootlease.token import KeySet
 
@@ -175,3 +181,86 @@ def with_trust(command: Callable[..., R]) -> Callable[..., R]:
         return command(trust, **options)
 
     return wrapped
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Where what a verifier recorded is read: one of two places.
+
+    Attributes:
+        data: The verifier's folder.
+        url: Where it runs.
+        credential_file: File with the admin credential.
+        ca: PEM roots for its TLS certificate.
+        unsafe_plain_http: Send the credential over a network without TLS.
+    """
+
+    data: Path | None
+    url: str | None
+    credential_file: Path | None
+    ca: Path | None
+    unsafe_plain_http: bool
+
+    def admin(self) -> AdminClient:
+        """Return the client of the running verifier.
+
+        Raises:
+            click.UsageError: An option is not what it should be, or there is no credential.
+        """
+        return admin_client(
+            self.url or "",
+            self.credential_file,
+            ca=self.ca,
+            unsafe_plain_http=self.unsafe_plain_http,
+            option="--url",
+        )
+
+
+def with_source(*, url_note: str = "") -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Give a command the options that lead to what is recorded, as its first argument.
+
+    Args:
+        url_note: What the help says of --url besides.
+    """
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @click.option(
+            "--data",
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            help="The verifier's folder; it may be running.",
+        )
+        @click.option("--url", help=f"A running verifier's URL, instead of --data{url_note}.")
+        @click.option(
+            "--credential-file",
+            type=existing_file,
+            help="With --url: file with the admin credential; else the variable"
+            f" {CREDENTIAL_VARIABLE}.",
+        )
+        @click.option(
+            "--ca", type=existing_file, help="With --url: PEM roots for its TLS certificate."
+        )
+        @click.option(
+            "--unsafe-plain-http",
+            is_flag=True,
+            help="With --url: send the credential over a network without TLS.",
+        )
+        @functools.wraps(command)
+        def wrapped(
+            *,
+            data: Path | None,
+            url: str | None,
+            credential_file: Path | None,
+            ca: Path | None,
+            unsafe_plain_http: bool,
+            **options: object,
+        ) -> R:
+            if (data is None) == (url is None):
+                raise click.UsageError(
+                    "give either --data, the verifier's folder, or --url, where it runs"
+                )
+            source = SourceOptions(data, url, credential_file, ca, unsafe_plain_http)
+            return command(source, **options)
+
+        return wrapped
+
+    return decorate

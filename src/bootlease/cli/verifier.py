@@ -5,9 +5,9 @@ What serves, stores and signs is imported when a command runs: help needs none o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,12 @@ from click.core import ParameterSource
 
 from bootlease.cli.admin import decision, join_token, node, nodes
 from bootlease.cli.keeping import backup, prune, restore
+from bootlease.cli.nodes import label, readmit, replace
+from bootlease.cli.operators import credential, two_person
+from bootlease.cli.revoke import rotate_key
 from bootlease.cli.roots import add_root
 from bootlease.cli.roots import roots as list_roots
+from bootlease.cli.streams import stream
 
 _DEFAULT_LISTEN: Final = "127.0.0.1:8400"
 
@@ -157,7 +161,7 @@ def serve_command(
         raise click.UsageError("--require-witness needs a --witness")
     limits = DEFAULT_LIMITS
     if grants_per_life is not None:
-        limits = replace(limits, grants_per_life=grants_per_life)
+        limits = dataclasses.replace(limits, grants_per_life=grants_per_life)
     serve(
         ServeOptions(
             data=data,
@@ -191,8 +195,20 @@ def serve_command(
     show_default=True,
     help="Life of the join token in seconds.",
 )
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="With --join-token: a label for the node that enrols with it, such as role=build.",
+)
 def bundle(
-    *, data: Path, output: Path, tls_root: Path | None, join_token: bool, expires_in: int
+    *,
+    data: Path,
+    output: Path,
+    tls_root: Path | None,
+    join_token: bool,
+    expires_in: int,
+    labels: tuple[str, ...],
 ) -> None:
     """Write the join bundle: what a node must know of this verifier, and trusts."""
     from bootlease.cli.join_bundle import make_bundle  # noqa: PLC0415 - what help does without
@@ -200,7 +216,10 @@ def bundle(
     source = click.get_current_context().get_parameter_source("expires_in")
     if source is not ParameterSource.DEFAULT and not join_token:
         raise click.UsageError("--expires-in is the life of a join token: give --join-token too")
-    members = make_bundle(data, tls_root, join_for=expires_in if join_token else None)
+    if labels and not join_token:
+        raise click.UsageError("--label is what a join token gives: give --join-token too")
+    join_for = expires_in if join_token else None
+    members = make_bundle(data, tls_root, join_for=join_for, labels=labels)
     text = json.dumps(members, indent=2) + "\n"
     if str(output) == "-":
         click.echo(text, nl=False)
@@ -213,5 +232,9 @@ def bundle(
     click.echo(f"bootlease: wrote {output}", err=True)
 
 
-for command in (nodes, node, decision, add_root, list_roots, join_token, backup, restore, prune):
+for command in (
+    *(nodes, node, decision, add_root, list_roots, join_token, backup, restore, prune),
+    *(label, readmit, replace, credential, two_person, stream),
+    rotate_key,
+):
     verifier.add_command(command)

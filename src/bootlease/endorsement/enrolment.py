@@ -8,6 +8,7 @@ from typing import Final
 
 from bootlease import cbor
 from bootlease.endorsement.chain import Endorsement
+from bootlease.endorsement.labels import MAX_LABELS, parse_labels
 from bootlease.errors import MalformedError
 from bootlease.evidence.fields import Fields
 from bootlease.evidence.request import MAX_TPM_STRUCTURE
@@ -34,6 +35,7 @@ class Enrolment:
         enrolled_at: Seconds since the epoch.
         notes: What was found when it was accepted and refused nothing, each deviation of the
             certificates among it.
+        labels: What an operator says of the node, sorted; policy reads them as facts.
         ak_qualified_name: What the TPM must name the AK as a primary of the endorsement hierarchy.
         digest: SHA-256 of the encoded record: what a decision was made about.
     """
@@ -46,6 +48,7 @@ class Enrolment:
     endorsement: Endorsement | None
     enrolled_at: int
     notes: tuple[Finding, ...] = ()
+    labels: tuple[str, ...] = ()
     ak_qualified_name: bytes = field(init=False, repr=False, compare=False)
     digest: bytes = field(init=False, repr=False, compare=False)
 
@@ -68,6 +71,9 @@ class Enrolment:
         }
         if self.endorsement is not None:
             record["endorsement"] = self.endorsement.wire()
+        if self.labels:
+            # Whoever made the record by hand made it wrong: what is encoded parses.
+            record["labels"] = list(_sound(self.labels))
         return cbor.encode(record)
 
     @classmethod
@@ -90,9 +96,27 @@ class Enrolment:
             else None,
             enrolled_at=fields.unsigned("at"),
             notes=tuple(map(_parse_note, fields.array("notes", at_most=MAX_NOTES))),
+            labels=_parse_labels(fields),
         )
         fields.end()
         return enrolment
+
+
+def _parse_labels(fields: Fields) -> tuple[str, ...]:
+    if not fields.has("labels"):
+        return ()
+    labels = parse_labels(fields.array("labels", at_most=MAX_LABELS))
+    if not labels:
+        # One record has one encoding: its digest is what decisions name.
+        raise MalformedError("enrolment record has an empty list of labels")
+    return labels
+
+
+def _sound(labels: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return parse_labels(labels)
+    except MalformedError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _note(finding: Finding) -> list[str | None]:

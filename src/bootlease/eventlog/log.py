@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bootlease.frozen import quick_init
 from bootlease.model import HashAlg
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Event(NamedTuple):
             return None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class EventLog:
     """A well-formed log, its claims unverified.

@@ -16,6 +16,7 @@ comparison with quoted PCRs tells.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -101,7 +102,7 @@ def parse_event_log(
         banks=layout.banks,
         events=events,
         registers=layout.registers.extended(),
-        startup_locality=0 if is_ccel else parse_startup_locality(events),
+        startup_locality=0 if is_ccel else layout.registers.startup_locality(),
         padding=_padding(data, stop),
     )
 
@@ -135,22 +136,29 @@ def _parse_sha1_log(data: bytes, limits: EventLogLimits) -> EventLog:
         banks=_SHA1_BANKS,
         events=tuple(events),
         registers=registers.extended(),
-        startup_locality=parse_startup_locality(events),
+        startup_locality=registers.startup_locality(),
         padding=_padding(data, position),
     )
 
 
 class _Registers:
-    """Collects the records that extend something, by PCR."""
+    """Collects the records that extend something, by PCR, and those that extend nothing."""
 
-    __slots__ = ("by_pcr",)
+    __slots__ = ("by_pcr", "silent")
 
     def __init__(self) -> None:
         self.by_pcr: list[list[Event]] = [[] for _ in range(PCR_COUNT)]
+        self.silent: list[Event] = []
 
     def add(self, event: Event) -> None:
         if event[2] != _EV_NO_ACTION:
             self.by_pcr[event[1]].append(event)
+        else:
+            self.silent.append(event)
+
+    def startup_locality(self) -> int:
+        first = self.by_pcr[0]
+        return parse_startup_locality(self.silent, first[0] if first else None)
 
     def extended(self) -> dict[int, tuple[Event, ...]]:
         return {pcr: tuple(events) for pcr, events in enumerate(self.by_pcr) if events}
@@ -180,8 +188,7 @@ class _RecordLayout:
 
     def _use(self, banks: tuple[int, ...]) -> None:
         self.banks = banks
-        digests = "".join(f"H{self.sizes[bank]}s" for bank in banks)
-        self.struct = struct.Struct(f"<III{digests}I")
+        self.struct = _record_struct(tuple([self.sizes[bank] for bank in banks]))
 
     def order(
         self, event_type: int, digests: Mapping[int, bytes], position: int
@@ -204,6 +211,12 @@ class _RecordLayout:
                 offset=position,
             )
         return self.banks, tuple(map(digests.__getitem__, self.banks))
+
+
+@functools.lru_cache(maxsize=64)
+def _record_struct(sizes: tuple[int, ...]) -> struct.Struct:
+    digests = "".join(f"H{size}s" for size in sizes)
+    return struct.Struct(f"<III{digests}I")
 
 
 def _agile_records(
@@ -262,7 +275,7 @@ def _plain_records(
         return position
     (bank,) = banks
     new, append, unpack, size_before = tuple.__new__, events.append, record.unpack_from, record.size
-    by_pcr, total = layout.registers.by_pcr, len(data)
+    by_pcr, silent, total = layout.registers.by_pcr, layout.registers.silent.append, len(data)
     last = min(fill_start - 1, total - size_before)
     for number in range(1, max_events):
         if position > last:
@@ -276,6 +289,8 @@ def _plain_records(
         append(event)
         if event_type != _EV_NO_ACTION:
             by_pcr[pcr].append(event)
+        else:
+            silent(event)
         position = end
     layout.settled = any(by_pcr)
     return position

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
-    from bootlease.eventlog.log import Event, EventLog
+    from bootlease.eventlog.log import EventLog
     from bootlease.model import PCRValues
 
-_EV_NO_ACTION: Final = int(EventType.EV_NO_ACTION)
 _HCRTM_LOCALITY: Final = 4
 
 
@@ -72,9 +71,10 @@ def replay(log: EventLog, banks: Collection[int] | None = None) -> ReplayedLog:
 
 def _replay_bank(log: EventLog, alg: HashAlg, new_hash: Callable[[bytes], Any]) -> dict[int, bytes]:
     column = log.banks.index(alg)
+    zeros = bytes(alg.size)
     values: dict[int, bytes] = {}
     for pcr, events in log.registers.items():
-        value = start_value(log, alg, pcr)
+        value = zeros if pcr else start_value(log, alg, pcr)
         for event in events:
             value = new_hash(value + event[4][column]).digest()
         values[pcr] = value
@@ -94,9 +94,7 @@ def pcr0_locality(log: EventLog) -> int:
     """
     if log.format is LogFormat.CCEL:
         return 0
-    first: Event | None = next(
-        (event for event in log.events if event.pcr == 0 and event.type != _EV_NO_ACTION), None
-    )
-    if first is not None and first.type == EventType.EV_EFI_HCRTM_EVENT:
+    events = log.registers.get(0)
+    if events and events[0].type == EventType.EV_EFI_HCRTM_EVENT:
         return _HCRTM_LOCALITY
     return log.startup_locality

@@ -18,7 +18,6 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from bootlease.errors import MalformedError
-from bootlease.eventlog.eventtypes import EventType
 from bootlease.eventlog.log import KNOWN_ALGORITHMS, bank_label
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ STARTUP_LOCALITY_SIGNATURE: Final = b"StartupLocality\0"
 _FIXED_SIZE: Final = 24
 _U32: Final = struct.Struct("<I")
 _ALGORITHM: Final = struct.Struct("<HH")
-_EV_NO_ACTION: Final = int(EventType.EV_NO_ACTION)
 _STARTUP_LOCALITY_SIZE: Final = len(STARTUP_LOCALITY_SIGNATURE) + 1
 _LEGAL_LOCALITIES: Final = frozenset({0, 3, 4})
 """TPM2_Startup from locality 0 or 3, or an H-CRTM sequence, which counts as 4 (§10.4.5.3)."""
@@ -92,32 +90,27 @@ def _check_vendor_info(body: bytes, offset: int) -> None:
         raise MalformedError("the vendor information of the Spec ID event does not fill it")
 
 
-def parse_startup_locality(events: Iterable[Event]) -> int:
+def parse_startup_locality(silent: Iterable[Event], first: Event | None) -> int:
     """Return the locality that TPM2_Startup came from, 0 when the log does not state it.
 
     A statement after PCR 0 has been extended is too late to be the firmware's and counts for
     nothing (§10.4.5.3): anybody may append an EV_NO_ACTION record, which no PCR attests.
 
     Args:
-        events: Unverified records in log order.
+        silent: The unverified EV_NO_ACTION records in log order.
+        first: The first record that extends PCR 0, if there is one.
 
     Raises:
         MalformedError: A statement has the wrong length, an impossible locality, or
             contradicts another.
     """
     stated: int | None = None
-    extended = False
-    for event in events:
-        if event.pcr != 0:
-            continue
-        if event.type != _EV_NO_ACTION:
-            extended = True
-            continue
+    for event in silent:
         data = event.unverified_data
-        if not data.startswith(STARTUP_LOCALITY_SIGNATURE[:-1]):
+        if event.pcr != 0 or not data.startswith(STARTUP_LOCALITY_SIGNATURE[:-1]):
             continue
         locality = _locality(data)
-        if extended:
+        if first is not None and first.number < event.number:
             continue
         if stated not in (None, locality):
             raise MalformedError("two startup localities in one event log")

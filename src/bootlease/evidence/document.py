@@ -140,6 +140,10 @@ _IMA_FIRST: Final = _LOGS + b"\xa2\x63ima"
 _TCG_ALONE: Final = _LOGS + b"\xa1\x63tcg"
 _TCG: Final = b"\x63tcg"
 _PCRS: Final = b"\x64pcrs"
+_ONE_BANK_OF: Final = tuple(b"%s\xa1\x0b%c" % (_PCRS, 0xA0 + count) for count in range(PCR_COUNT))
+_ENTRY: Final = 35
+"""A PCR index below 24, the head of a byte string of 32, and these, in deterministic CBOR."""
+_ENTRIES: Final = tuple(struct.Struct(f"3x{DIGEST_SIZE}s" * count) for count in range(PCR_COUNT))
 _QUOTE_SIZE: Final = 145
 """TPMS_ATTEST of a quote of one bank by a key with a SHA-256 name."""
 _QUOTE: Final = b"\x65quote\x58" + bytes((_QUOTE_SIZE,))
@@ -296,7 +300,38 @@ class _Request(NamedTuple):
 
 @functools.lru_cache(maxsize=4096)
 def _plain_pcrs(member: bytes) -> PCRValues:
-    return FixedPCRValues(_parse_pcrs(Fields(_member(_PCRS, member), "evidence")))
+    values = _cut_pcrs(member)
+    if values is None:
+        values = _parse_pcrs(Fields(_member(_PCRS, member), "evidence"))
+    return FixedPCRValues(values)
+
+
+def _cut_pcrs(member: bytes) -> PCRValues | None:
+    """Cut the values of one SHA-256 bank; ``None`` if they are laid out in another way.
+
+    Nearly every node presents the same PCRs of the same bank, and no other has its values.
+    """
+    at = len(_ONE_BANK_OF[0])
+    indices = _ascending(member[at::_ENTRY])
+    count = len(indices)
+    if (
+        not 0 < count < PCR_COUNT
+        or member[:at] != _ONE_BANK_OF[count]
+        or member[at + 1 :: _ENTRY] != b"\x58" * count
+        or member[at + 2 :: _ENTRY] != b"\x20" * count
+        or len(member) != at + count * _ENTRY
+    ):
+        return None
+    values = _ENTRIES[count].unpack_from(member, at)
+    return {HashAlg.SHA256: dict(zip(indices, values, strict=True))}
+
+
+@functools.lru_cache(maxsize=64)
+def _ascending(keys: bytes) -> tuple[int, ...]:
+    """Return the PCR indices that these bytes of CBOR encode, none unless strictly ascending."""
+    indices = tuple(keys)
+    sound = sorted(set(indices)) == list(indices) and indices[-1:] < (PCR_COUNT,)
+    return indices if sound else ()
 
 
 @functools.lru_cache(maxsize=NODES_REMEMBERED)

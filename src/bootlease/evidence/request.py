@@ -16,12 +16,16 @@ from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence.fields import Fields
 from bootlease.token import scope as scopes
+from bootlease.token.claimparts import MAX_LEVEL
 
 MAX_LEASES: Final = 64
 """Workloads of one node that one quote can serve."""
 
 MAX_AUDIENCE: Final = 512
 """Characters: what a token's claim of text holds."""
+
+MAX_ENCODING: Final = 16
+"""Characters of the name of a token's form."""
 
 MAX_KEY: Final = 1024
 MAX_TPM_STRUCTURE: Final = 4096
@@ -33,6 +37,8 @@ class TokenEncoding(enum.Enum):
 
     CWT = "cwt"
     JWT = "jwt"
+    UNSAFE_BEARER = "unsafe-bearer"
+    """A JWT for a relying party that asks for no proof of possession; policy must allow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +83,16 @@ class LeaseRequest:
         scope: Scope names, at least one, without repetition.
         audience: The relying party it is for.
         confirmation: The key its holder proves possession of.
-        encoding: CWT or JWT.
+        encoding: How its token is to be signed.
+        level: Level 0 to 3 at which the agent says that it will enforce the end of the lease, or
+            None where it says nothing. Its own word, which the token repeats as such.
     """
 
     scope: tuple[str, ...]
     audience: str
     confirmation: PlainKey | CertifiedKey
     encoding: TokenEncoding = TokenEncoding.CWT
+    level: int | None = None
     _encoded: tuple[bytes, bytes] | None = field(
         init=False, default=None, repr=False, compare=False
     )
@@ -92,7 +101,9 @@ class LeaseRequest:
         """Return the deterministic CBOR of what it is for and of whom it is for, made once."""
         encoded = self._encoded
         if encoded is None:
-            wish = [list(self.scope), self.audience, self.encoding.value]
+            wish: list[object] = [list(self.scope), self.audience, self.encoding.value]
+            if self.level is not None:
+                wish.append(self.level)
             encoded = cbor.encode(wish), cbor.encode(self.confirmation.wire())
             object.__setattr__(self, "_encoded", encoded)
         return encoded
@@ -108,6 +119,7 @@ class LeaseRequest:
             "aud": self.audience,
             "cnf": self.confirmation.wire(),
             "enc": self.encoding.value,
+            **({} if self.level is None else {"lvl": self.level}),
         }
 
 
@@ -118,7 +130,7 @@ def parse_lease_request(value: object) -> LeaseRequest:
         MalformedError: It has not the form of one.
     """
     fields = Fields(value, "lease request")
-    encoding = fields.text("enc", at_most=8)
+    encoding = fields.text("enc", at_most=MAX_ENCODING)
     try:
         token_encoding = TokenEncoding(encoding)
     except ValueError as exc:
@@ -128,6 +140,7 @@ def parse_lease_request(value: object) -> LeaseRequest:
         audience=fields.text("aud", at_most=MAX_AUDIENCE),
         confirmation=_parse_confirmation(fields.map("cnf", at_most=3)),
         encoding=token_encoding,
+        level=fields.unsigned("lvl", at_most=MAX_LEVEL) if fields.has("lvl") else None,
     )
     fields.end()
     return lease
@@ -157,7 +170,7 @@ def _parse_confirmation(value: Mapping[Any, Any]) -> PlainKey | CertifiedKey:
 
 
 def scope_digest(leases: Sequence[LeaseRequest]) -> bytes:
-    """Hash what the leases are for: scope, audience and encoding of each, in order."""
+    """Hash what the leases are for: scope, audience, encoding and level of each, in order."""
     return hashlib.sha256(cbor.array([lease.encoded()[0] for lease in leases])).digest()
 
 

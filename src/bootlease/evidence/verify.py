@@ -51,6 +51,7 @@ class VerifiedLease:
         encoding: Form of token asked for.
         confirmation: The key its holder will prove possession of.
         protection: Where that key lives, as far as it was proven.
+        level: Level at which the agent says that it enforces; None where it says nothing.
     """
 
     scope: tuple[str, ...]
@@ -58,6 +59,7 @@ class VerifiedLease:
     encoding: TokenEncoding
     confirmation: PublicKey
     protection: KeyProtection
+    level: int | None
 
 
 @quick_init
@@ -236,7 +238,8 @@ def _verify_lease(lease: LeaseRequest, key: AttestationKey) -> VerifiedLease:
     verify_certification(certified.attest, certified.signature, key, CERTIFY_LABEL, bound.public)
     confirmation = PublicKey.from_cryptography(bound.key)
     return VerifiedLease(
-        lease.scope, lease.audience, lease.encoding, confirmation, KeyProtection.TPM
+        *(lease.scope, lease.audience, lease.encoding),
+        *(confirmation, KeyProtection.TPM, lease.level),
     )
 
 
@@ -245,4 +248,7 @@ def _plain_lease(lease: LeaseRequest, cose_key: bytes) -> VerifiedLease:
     # A lease keeps its key over its renewals; a point off its curve is refused once (load).
     key = PublicKey.from_cose(cbor.decode(cose_key, max_bytes=MAX_KEY))
     key.load()
-    return VerifiedLease(lease.scope, lease.audience, lease.encoding, key, KeyProtection.PROCESS)
+    return VerifiedLease(
+        *(lease.scope, lease.audience, lease.encoding),
+        *(key, KeyProtection.PROCESS, lease.level),
+    )

@@ -12,15 +12,15 @@ from typing import Final
 from bootlease.bootstate.apps import option_roms
 from bootlease.bootstate.firmware import firmware
 from bootlease.bootstate.kernel import COMMAND_LINE_PCRS
-from bootlease.bootstate.pcrs import SECURE_BOOT_PCR
-from bootlease.bootstate.separators import exit_boot_services
-from bootlease.bootstate.values import (
+from bootlease.bootstate.keyfacts import (
     MeasuredCertificate,
     SecureBoot,
     ShimState,
     SignatureDatabase,
-    Tri,
 )
+from bootlease.bootstate.pcrs import SECURE_BOOT_PCR
+from bootlease.bootstate.separators import exit_boot_services
+from bootlease.bootstate.tri import Tri
 from bootlease.bootstate.windows import windows
 from bootlease.eventlog.describe import printable
 from bootlease.explain.values import Change

@@ -45,8 +45,21 @@ REMEDIES: Final = {
     "policy.report-only": (
         'The policy only reports: nothing is granted until its mode is "enforce".'
     ),
-    "policy.scope.": "Ask for what the policy grants, or add the scope to lease.scopes.",
+    "policy.scope.": (
+        "Ask for what the policy grants, or change its Cedar policies (authorization.cedar): permit"
+        " the scope. Where one is named that forbids it, no other permits it: change that one, or"
+        " have the node meet what it asks for, such as a label (`bootlease verifier label`) or a"
+        " key in the TPM (`bootlease node run --confirmation tpm`)."
+    ),
     "policy.audience.": "Ask for what the policy grants, or add it to lease.audiences.",
+    "policy.unsafe-bearer.denied": (
+        "Ask for a CWT or JWT, whose holder proves possession. If the relying party cannot check"
+        " that, name it in lease.unsafe_bearer_audiences, and know that a stolen token opens it."
+    ),
+    "policy.unsafe-bearer.granted": (
+        "Have the relying party check possession, and ask for a JWT: a bearer token is worth"
+        " stealing."
+    ),
     "policy.leases.": "Ask for fewer leases at once, or raise lease.max_leases.",
     "policy.secure-boot.": (
         "Switch Secure Boot on in the firmware. The policy demands it (boot.secure_boot ="
@@ -125,8 +138,13 @@ REMEDIES: Final = {
         "The TPM lost power without a shutdown. It settles by itself within some minutes."
     ),
     "clock.": (
-        "The TPM's counters went back: its state was rolled back or copied. Take the node out"
-        " of service. It cannot be approved."
+        "The TPM's counters went back: it was cleared, or its state was restored or copied. Only if"
+        " you know that somebody cleared it: `bootlease verifier readmit NODE --reason TEXT`."
+        " Otherwise take the node out of service: `bootlease revoke node NODE --reason TEXT`."
+    ),
+    "node.revoked": (
+        "An operator revoked the node, or another one took its place. If it may come back:"
+        " `bootlease verifier readmit NODE --reason TEXT`."
     ),
     "lineage.": "Nothing to do: the agent begins a new lineage by itself, with full evidence.",
     "lease.life.": "The answer came too late. Look at the node's clock, load and network.",
@@ -138,7 +156,11 @@ REMEDIES: Final = {
         "The TPM's endorsement does not stand any more. Look at the policy's [enrolment] and"
         " at the trusted roots."
     ),
-    "enrolment.": "The policy does not admit this TPM any more: look at its [enrolment].",
+    "enrolment.": (
+        "The policy does not admit this TPM any more: look at its [enrolment]. If the machine has"
+        " another mainboard or TPM, it is another node: `bootlease verifier replace OLD_NODE"
+        " --join-token`."
+    ),
 }
 """By the first part of a finding's id, or, with a dot in front, any part: the first that fits."""
 

@@ -17,6 +17,7 @@ from bootlease.ledger.cosignature import (
     verify_cosignatures,
     witness_names,
 )
+from bootlease.ledger.delegation import DelegationRecord
 from bootlease.ledger.governance import GovernanceDetail, GovernanceRecord
 from bootlease.ledger.leaf import Leaf, encode_leaf, parse_leaf
 from bootlease.ledger.merkle import (
@@ -67,6 +68,7 @@ __all__ = [
     "Checkpoint",
     "Cosigner",
     "DecisionRecord",
+    "DelegationRecord",
     "Ed25519Cosigner",
     "Ed25519NoteSigner",
     "Extension",

@@ -3,9 +3,10 @@
     [record digest, claims digest / null]
 
 in deterministic CBOR (RFC 8949 §4.2.1); digests are SHA-256. The record digest is that of a
-decision record (``record``) or of a governance record (``governance``). The claims digest is that
-of a token's claims: a grant has one leaf for each token, a refusal and a governance record have
-one leaf with null. Leaves hold digests alone, so publishing the whole tree reveals nothing.
+decision record (``record``), of a delegation record (``delegation``) or of a governance record
+(``governance``). The claims digest is that of a token's claims: a grant has one leaf for each
+token, a delegation has one, a refusal and a governance record have one leaf with null. Leaves hold
+digests alone, so publishing the whole tree reveals nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Leaf:
     """A leaf, unverified.
 
     Attributes:
-        record: Digest of a decision record or of a governance record.
-        claims: Digest of the claims of one token that the decision granted, if any.
+        record: Digest of a decision, delegation or governance record.
+        claims: Digest of the claims of one token that was given, if any.
     """
 
     record: bytes

@@ -134,23 +134,26 @@ class DecisionRecord:
         # Written out, because every decision waits for it: the general encoder takes four times as
         # long. What a node's decisions share is encoded once.
         number, previous, prior = cbor.encode_integer, self.lineage_previous, self.prior
+        references, policy = self.references, self.policy_id
+        # fmt: off
         return b"".join(
             (
-                *(_opening(self.issuer, self.node), number(self.time)),
-                *(cbor.encode_bytes(self.challenge), _DIGEST, self.evidence),
-                *(_DIGEST, self.enrolment, _NULL if prior is None else cbor.encode_bytes(prior)),
-                *(_MARK, self.high_water, b"\xf5" if self.granted else b"\xf4"),
+                _opening(self.issuer, self.node), number(self.time),
+                cbor.encode_bytes(self.challenge), _DIGEST, self.evidence,
+                _DIGEST, self.enrolment, _NULL if prior is None else cbor.encode_bytes(prior),
+                _MARK, self.high_water, b"\xf5" if self.granted else b"\xf4",
                 _encode_findings(self.findings) if self.findings else b"\x80",
-                *(_DIGEST, self.lineage_root, _NULL if previous is None else _DIGEST + previous),
+                _DIGEST, self.lineage_root, _NULL if previous is None else _DIGEST + previous,
                 number(self.sequence),
                 _rules(
-                    *(self.references, self.policy_id, self.policy_digest, self.policy_epoch),
-                    *(self.roots, self.code_version, self.code),
+                    references, policy, self.policy_digest, self.policy_epoch,
+                    self.roots, self.code_version, self.code,
                 ),
                 cbor.array([_encode_lease(lease) for lease in self.leases]),
                 _NULL if self.previous is None else _DIGEST + self.previous,
             )
         )
+        # fmt: on
 
     @classmethod
     def parse(cls, data: bytes) -> DecisionRecord:
@@ -177,20 +180,38 @@ class DecisionRecord:
                 lineage_root=_bytes(members[11]),
                 lineage_previous=_optional(members[12]),
                 sequence=_integer(members[13]),
-                references=tuple(map(_bytes, _array(members[14]))),
+                references=tuple(map(_bytes, _array(members[_REFERENCES]))),
                 policy_id=_text(members[15]),
                 policy_digest=_bytes(members[16]),
                 policy_epoch=_integer(members[17]),
                 roots=_bytes(members[18]),
                 code_version=_text(members[19]),
                 code=_bytes(members[20]),
-                leases=tuple(map(_lease, _array(members[21]))),
+                leases=tuple(map(_lease, _array(members[_LEASES]))),
                 previous=_optional(members[22]),
             )
         except ValueError as exc:
             raise MalformedError(f"decision record: {exc}") from exc
 
 
+def parse_granted(data: bytes) -> tuple[tuple[GrantedLease, ...], tuple[bytes, ...]]:
+    """Parse what an encoded record of a grant says of its leases: them, and the reference sets.
+
+    Where a hundred thousand records are read that this program wrote itself: nothing else in the
+    record is looked at, which takes half as long as ``DecisionRecord.parse``.
+
+    Raises:
+        MalformedError: The bytes are no decision record of this version.
+    """
+    members = _array(cbor.decode(data, max_bytes=MAX_RECORD), _MEMBERS)
+    if members[0] != RECORD_TYPE:
+        raise MalformedError("the record is not of a type that this version knows")
+    references = tuple(map(_bytes, _array(members[_REFERENCES])))
+    return tuple(map(_lease, _array(members[_LEASES]))), references
+
+
+_REFERENCES: Final = 14
+_LEASES: Final = 21
 _DIGEST_SIZE: Final = 32
 _MARK_SIZE: Final = 16
 _ANY: Final = bytes(_DIGEST_SIZE)

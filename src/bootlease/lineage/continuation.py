@@ -7,8 +7,10 @@ that no lineage stands on a log the verifier has not appraised (design section 4
 How far the node's IMA list was appraised belongs to the lineage too, and is carried here; what it
 says of further entries is ``appraisal.ima``'s to judge.
 
-Not handled: delegation; and that two different renewals of one head end the lineage, which only
-the store can see, in the transaction that moves the head.
+Two different renewals of one head are a fork: two copies of one node's state, such as a cloned
+virtual TPM. The first moves the head; the other then names one that was continued before, which a
+lineage remembers, also over the beginning of the next. Its refusal ends the node's lineage: neither
+copy goes on. That two do not both move the head is the store's to see, in the transaction.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ MAX_PRIOR: Final = 4096
 MAX_SEQUENCE: Final = 10_000
 """Number of a lineage's last decision. A lease is proven by its lineage back to full evidence: what
 is granted must fit into a proof (``ledger.prooffile.MAX_PROOF``). Agents begin anew long before."""
+MAX_HEADS: Final = 3
+"""Heads before the last that are told from an unknown one: agents renew at a third of a life, so a
+copy that is further behind holds no lease any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Prior:
         expires_at: First second at which its leases are over.
         log_digests: SHA-256 of the logs that were appraised, by kind.
         policy_epoch: Epoch of the policy that granted.
+        began_at: Seconds since the epoch at which the lineage's first decision was made.
+        heads: The node's heads before this one, the last first; at most ``MAX_HEADS``.
         ima: How far the IMA list was appraised, where the policy looked at it.
     """
 
@@ -70,6 +77,8 @@ class Prior:
     expires_at: int
     log_digests: Mapping[str, bytes]
     policy_epoch: int
+    began_at: int
+    heads: tuple[bytes, ...] = ()
     ima: IMAProgress | None = None
     _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
 
@@ -77,25 +86,36 @@ class Prior:
         """Return the deterministic CBOR: an array, for an order that needs no sorting.
 
         ``[root, head, sequence, [clock, resetCount, restartCount, safe], expires at,
-        {kind: log digest}, policy epoch]``; where IMA was appraised, ``[state, rules]`` is last.
+        {kind: log digest}, policy epoch, began at, [head before...]]``; where IMA was appraised,
+        ``[state, rules]`` is last.
         """
-        if self._encoded is not None:
-            return self._encoded
-        clock = self.clock_info
-        members: list[Any] = [
-            self.root,
-            self.head,
-            self.sequence,
-            [clock.clock, clock.reset_count, clock.restart_count, clock.safe],
-            self.expires_at,
-            dict(self.log_digests),
-            self.policy_epoch,
-        ]
-        if self.ima is not None:
-            members.append([self.ima.state.encode(), self.ima.rules])
-        encoded = cbor.encode(members)
-        object.__setattr__(self, "_encoded", encoded)
+        encoded = self._encoded
+        if encoded is None:
+            encoded = self._encode()
+            object.__setattr__(self, "_encoded", encoded)
         return encoded
+
+    def _encode(self) -> bytes:
+        # Written out, for every grant waits for it: the general encoder takes three times as long.
+        clock, octets, number = self.clock_info, cbor.encode_bytes, cbor.encode_integer
+        members = [
+            octets(self.root),
+            octets(self.head),
+            number(self.sequence),
+            b"\x84" + number(clock.clock),
+            number(clock.reset_count),
+            number(clock.restart_count),
+            b"\xf5" if clock.safe else b"\xf4",
+            number(self.expires_at),
+            _encode_logs(self.log_digests),
+            number(self.policy_epoch),
+            number(self.began_at),
+            cbor.array([octets(each) for each in self.heads]),
+        ]
+        if self.ima is None:
+            return b"\x89" + b"".join(members)
+        progress = cbor.array((octets(self.ima.state.encode()), octets(self.ima.rules)))
+        return b"\x8a" + b"".join(members) + progress
 
     @classmethod
     def parse(cls, data: bytes) -> Prior:
@@ -108,23 +128,39 @@ class Prior:
         types = [type(member) for member in members] if type(members) is list else []
         if types not in (_PRIOR_TYPES, [*_PRIOR_TYPES, list]):
             raise MalformedError("a prior state has other members")
-        root, head, sequence, clock, expires_at, logs, epoch, *progress = members
+        root, head, sequence, clock, expires_at, logs, epoch, began_at, heads, *progress = members
         if [type(value) for value in clock] != [int, int, int, bool]:
             raise MalformedError("a prior state needs the TPM's counters")
         if len(root) != DIGEST_SIZE or len(head) != DIGEST_SIZE:
             raise MalformedError("a prior state needs root and head")
-        if min(sequence, expires_at, epoch, *clock[:3]) < 0:
+        if min(sequence, expires_at, epoch, began_at, *clock[:3]) < 0:
             raise MalformedError("a prior state has no negative numbers")
         for kind, digest in logs.items():
             if type(kind) is not str or type(digest) is not bytes or len(digest) != DIGEST_SIZE:
                 raise MalformedError("a prior state needs log digests")
+        if len(heads) > MAX_HEADS or any(
+            type(each) is not bytes or len(each) != DIGEST_SIZE for each in heads
+        ):
+            raise MalformedError(f"a prior state has at most {MAX_HEADS} heads before its own")
         ima = _parse_progress(progress[0]) if progress else None
-        prior = cls(root, head, sequence, ClockInfo(*clock), expires_at, logs, epoch, ima)
+        prior = cls(
+            *(root, head, sequence, ClockInfo(*clock), expires_at, logs, epoch),
+            *(began_at, tuple(heads), ima),
+        )
         object.__setattr__(prior, "_encoded", data)
         return prior
 
 
-_PRIOR_TYPES: Final = [bytes, bytes, int, list, int, dict, int]
+def _encode_logs(digests: Mapping[str, bytes]) -> bytes:
+    # Of nearly every node it is the firmware's log alone.
+    if digests.keys() == _TCG_ALONE:
+        return _TCG + cbor.encode_bytes(digests["tcg"])
+    return cbor.encode(dict(digests))
+
+
+_TCG_ALONE: Final = {"tcg"}
+_TCG: Final = b"\xa1" + cbor.encode("tcg")
+_PRIOR_TYPES: Final = [bytes, bytes, int, list, int, dict, int, int, list]
 
 
 def _parse_progress(members: Sequence[Any]) -> IMAProgress:
@@ -136,6 +172,7 @@ def _parse_progress(members: Sequence[Any]) -> IMAProgress:
     return IMAProgress(IMAState.parse(state), rules)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Lineage:
     """A decision's place in its lineage.
@@ -144,11 +181,15 @@ class Lineage:
         root: Evidence digest of the lineage's first evidence.
         previous: Head before this decision, ``None`` for the first.
         sequence: Number of this decision, from 0.
+        began_at: Seconds since the epoch at which its first decision was made.
+        heads: The node's heads that a grant leaves behind it, the last first.
     """
 
     root: bytes
     previous: bytes | None
     sequence: int
+    began_at: int
+    heads: tuple[bytes, ...] = ()
 
 
 def head_after(claims_digests: Sequence[bytes]) -> bytes:
@@ -178,11 +219,12 @@ def continue_lineage(
         The place, and why the lineage cannot go on there. With a refusing finding the place is
         only what was asked for.
     """
+    heads = () if prior is None else (prior.head, *prior.heads)[:MAX_HEADS]
     if evidence.previous is None:
         findings = _unseen(evidence, {}, "a new lineage")
-        return Lineage(evidence.digest, None, 0), tuple(findings)
+        return Lineage(evidence.digest, None, 0, now, heads), tuple(findings)
     if prior is None:
-        return Lineage(evidence.digest, evidence.previous, 0), (
+        return Lineage(evidence.digest, evidence.previous, 0, now), (
             Finding(
                 "lineage.unknown-head",
                 "The evidence continues a lineage that is not live; begin a new one.",
@@ -192,12 +234,23 @@ def continue_lineage(
     findings = _continuity(prior, evidence, now)
     if evidence.log_digests != prior.log_digests:
         findings += _unseen(evidence, prior.log_digests, "a log that changed")
-    return Lineage(prior.root, prior.head, prior.sequence + 1), tuple(findings)
+    place = Lineage(prior.root, prior.head, prior.sequence + 1, prior.began_at, heads)
+    return place, tuple(findings)
 
 
 def _continuity(prior: Prior, evidence: VerifiedEvidence, now: int) -> list[Finding]:
     findings: list[Finding] = []
-    if evidence.previous is None or not hmac.compare_digest(evidence.previous, prior.head):
+    if evidence.previous in prior.heads:
+        findings.append(
+            Finding(
+                "lineage.forked",
+                "The evidence continues a lease that was continued before: two copies of this "
+                "node's state are in use, and both lineages end.",
+                expected=prior.head.hex(),
+                seen=evidence.previous.hex(),
+            )
+        )
+    elif evidence.previous is None or not hmac.compare_digest(evidence.previous, prior.head):
         findings.append(
             Finding(
                 "lineage.head.mismatch",

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from bootlease.errors import BootleaseError, MalformedError, TransportError, VerificationError
 from bootlease.evidence import LeaseAnswer
 from bootlease.model import refusals
-from bootlease.node.answer import Expectation, verify_answer
+from bootlease.node.answer import Expectation
 from bootlease.node.attest import Attestation, attest
 from bootlease.node.bundle import JoinBundle
 from bootlease.node.calls import UnavailableError, Verifier
@@ -31,6 +31,7 @@ from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
 from bootlease.node.logs import EventLogSource
 from bootlease.node.memory import Enrolment, Lineage, Memory, Question
 from bootlease.node.pacing import REFUSED, UNREACHABLE, Jitter, renewal_delay
+from bootlease.node.trust import Trust
 from bootlease.node.wishes import LeaseWish
 from bootlease.ports import Clock, TPMDevice
 from bootlease.token import LineageClaim
@@ -148,6 +149,7 @@ class NodeAgent:
         self._ima = ima
         self._memory = store.load()
         self._keys: tuple[ConfirmationKey, ...] = ()
+        self._trust = Trust(settings.bundle, verifier, say)
         self._pending: _Pending | None = None
         self._unreachable = 0
         self._refused = 0
@@ -355,7 +357,7 @@ class NodeAgent:
         verifier_now = challenge.issued_at + self._clock.boottime() - asked_at
         expected = self._expectation(pending, enrolment)
         try:
-            tokens = verify_answer(answer, expected, now=verifier_now)
+            tokens = self._trust.verify(answer, expected, now=verifier_now)
         except (VerificationError, MalformedError) as exc:
             pending.maybe_arrived = True
             raise UnavailableError(f"the verifier's answer cannot be trusted: {exc}") from exc
@@ -394,7 +396,7 @@ class NodeAgent:
         before = pending.continued
         digest = pending.attestation.digest
         return Expectation(
-            bundle=self._settings.bundle,
+            bundle=self._trust.bundle,
             node=enrolment.node,
             challenge=pending.question.challenge,
             evidence=digest,

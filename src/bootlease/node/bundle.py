@@ -9,8 +9,8 @@ Written by ``bootlease verifier bundle`` and carried to the node by its operator
      "tls_root": "-----BEGIN CERTIFICATE-----...",   optional: the only root its TLS may end in
      "join_token": "..."}                            optional: lets a node in
 
-Unknown, repeated and missing members are errors. Not handled: key rotation signed by the old
-key; a verifier that has changed its keys hands out a new bundle.
+Unknown, repeated and missing members are errors. Where the verifier rotates its token key since,
+the agent follows (``trust``); another ledger key takes a new bundle.
 """
 
 from __future__ import annotations

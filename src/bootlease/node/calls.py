@@ -49,3 +49,6 @@ class Verifier(Protocol):
 
     def lease(self, node: bytes, evidence: bytes) -> LeaseAnswer:
         """Present evidence."""
+
+    def rotations(self) -> tuple[str, ...]:
+        """Ask which token keys named which; unverified (``token.keyrotation``)."""

@@ -35,6 +35,7 @@ from bootlease.evidence.challenge import MAX_ANSWER
 from bootlease.node.bundle import JoinBundle
 from bootlease.node.calls import UnavailableError
 from bootlease.node.problem import PROBLEM_TYPE, Problem, parse_problem
+from bootlease.token.keyrotation import parse_rotations
 
 Message = TypeVar("Message")
 
@@ -69,6 +70,8 @@ ACTIVATE: Final = Call(
     EnrolmentReceipt.parse,
 )
 CHALLENGE: Final = Call(None, _MEDIA.format("challenge"), _CREATED, Challenge.parse)
+ROTATIONS: Final = Call(None, "application/json", _OK, parse_rotations)
+ROTATIONS_PATH: Final = "/.well-known/bootlease-key-rotations"
 LEASE: Final = Call(_MEDIA.format("evidence"), _MEDIA.format("lease"), _OK, LeaseAnswer.parse)
 
 TIMEOUT: Final = 10.0
@@ -129,13 +132,20 @@ class VerifierClient:
         """Present evidence."""
         return self._post(f"/v1/nodes/{node.hex()}/leases", LEASE, evidence)
 
+    def rotations(self) -> tuple[str, ...]:
+        """Ask which token keys named which."""
+        return self._ask("GET", ROTATIONS_PATH, ROTATIONS, None)
+
     def _post(self, path: str, call: Call[Message], body: bytes) -> Message:
+        return self._ask("POST", path, call, body)
+
+    def _ask(self, method: str, path: str, call: Call[Message], body: bytes | None) -> Message:
         headers = {"accept": f"{call.answer}, {PROBLEM_TYPE}"}
         if call.request is not None:
             headers["content-type"] = call.request
         try:
             with self._client.stream(
-                "POST", self._issuer + path, content=body, headers=headers
+                method, self._issuer + path, content=body, headers=headers
             ) as response:
                 content = self._read(response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol) as exc:

@@ -15,6 +15,7 @@ from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence.fields import Fields
 from bootlease.model import Effect, HashAlg
+from bootlease.policy.authorization import Authorization
 from bootlease.policy.boot import (
     MAX_IMA_SETS,
     MAX_PHASE_PATHS,
@@ -23,6 +24,7 @@ from bootlease.policy.boot import (
     IMAPolicy,
     Mode,
 )
+from bootlease.policy.cedartext import MAX_CEDAR
 from bootlease.policy.enrolment import (
     Admission,
     CRLRule,
@@ -69,10 +71,13 @@ def parse_canonical_policy(data: bytes) -> Policy:
             ima=_ima(fields),
             lease=LeasePolicy(
                 life=fields.unsigned("life"),
-                scopes=_items(fields, "scopes", str),
+                continuity=fields.unsigned("continuity"),
                 audiences=frozenset(_items(fields, "audiences", str)),
+                unsafe_bearer_audiences=frozenset(_items(fields, "unsafe_bearer_audiences", str)),
+                delegation_depth=fields.unsigned("delegation_depth"),
                 max_leases=fields.unsigned("max_leases"),
             ),
+            authorization=Authorization(fields.text("cedar", at_most=MAX_CEDAR)),
             enrolment=_enrolment(fields),
         )
     except ValueError as exc:

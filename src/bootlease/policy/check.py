@@ -19,6 +19,7 @@ from bootlease.bootstate.kernel import COMMAND_LINE_PCRS
 from bootlease.bootstate.pcrs import SECURE_BOOT_PCR
 from bootlease.ima import IMA_PCR
 from bootlease.model import Effect, Finding
+from bootlease.policy.cedarcheck import check_authorization
 from bootlease.policy.values import Policy
 from bootlease.reference import (
     AnyReference,
@@ -30,7 +31,6 @@ from bootlease.reference import (
 )
 from bootlease.reference.bootrules import BootRules, CommandLineRule, token_pattern
 from bootlease.reference.measured import DYNAMIC_PCRS
-from bootlease.token.scope import covers
 
 _SHOWN: Final = 16
 
@@ -69,11 +69,7 @@ def _unused(what: str, message: str, *, pcr: int | None = None) -> Finding:
 
 
 def _in_itself(policy: Policy) -> Iterator[Finding]:
-    scopes = policy.lease.scopes
-    for name in scopes:
-        others = [other for other in scopes if other != name and covers(other, name)]
-        if others:
-            yield _unused("scope-unused", f"lease.scopes: {name} is already within {others[0]}.")
+    yield from check_authorization(policy)
     enrolment = policy.enrolment
     for digest in sorted(enrolment.allow_ek & enrolment.unsafe_unendorsed_ek):
         yield _unused(

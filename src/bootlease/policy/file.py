@@ -10,7 +10,9 @@
                   unsafe_shim_validation ("refuse" or "note"); phases
     [ima]         appraise: "off" alone, or "required" with accept, unlisted, violations
                   ("refuse" or "note"), signatures ("ignored", "sufficient" or "required")
-    [lease]       life, scopes, audiences, max_leases
+    [lease]       life, continuity, audiences, unsafe_bearer_audiences, delegation_depth,
+                  max_leases
+    [authorization]  cedar: Cedar policies, as text
     [enrolment]   admit, ek_algorithm, allow_ek, vendors, refuse_firmware, crl ("required" or
                   "when-given"), unsafe_unendorsed_ek, unsafe_software_tpm, unsafe_sha1_signatures
 
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -30,6 +33,7 @@ from typing import Any, Final, TypeVar
 from bootlease.endorsement import MakePattern
 from bootlease.errors import MalformedError
 from bootlease.model import Effect, HashAlg, legible
+from bootlease.policy.authorization import Authorization
 from bootlease.policy.boot import NO_IMA, BootPolicy, IMAPolicy, Mode
 from bootlease.policy.enrolment import (
     Admission,
@@ -72,7 +76,15 @@ TABLES: Final = {
         "phases",
     ),
     "ima": _IMA,
-    "lease": ("life", "scopes", "audiences", "max_leases"),
+    "lease": (
+        "life",
+        "continuity",
+        "audiences",
+        "unsafe_bearer_audiences",
+        "delegation_depth",
+        "max_leases",
+    ),
+    "authorization": ("cedar",),
     "enrolment": (
         "admit",
         "ek_algorithm",
@@ -96,6 +108,27 @@ def parse_policy(text: str | bytes) -> Policy:
     Raises:
         MalformedError: The text is not a policy of this schema; the message names the key.
     """
+    file = _decode(text)[1]
+    _demand_keys(file)
+    try:
+        return Policy(
+            id=_typed(file["id"], "id", str),
+            mode=_choice(file["mode"], "mode", Mode),
+            quote=_quote(file["quote"]),
+            accept=_array(file["references"]["accept"], "references.accept", str),
+            boot=_boot(file["boot"]),
+            ima=_ima(file["ima"]),
+            lease=_lease(file["lease"]),
+            authorization=Authorization(
+                _typed(file["authorization"]["cedar"], "authorization.cedar", str)
+            ),
+            enrolment=_enrolment(file["enrolment"]),
+        )
+    except ValueError as exc:
+        raise MalformedError(f"policy: {exc}") from exc
+
+
+def _decode(text: str | bytes) -> tuple[str, dict[str, Any]]:
     if len(text) > MAX_FILE:
         raise MalformedError(f"a policy of more than {MAX_FILE} bytes")
     try:
@@ -109,20 +142,35 @@ def parse_policy(text: str | bytes) -> Policy:
     # tomllib descends once for each level of nesting.
     except (ValueError, RecursionError) as exc:
         raise MalformedError(f"policy: not TOML: {exc}") from exc
-    _demand_keys(file)
-    try:
-        return Policy(
-            id=_typed(file["id"], "id", str),
-            mode=_choice(file["mode"], "mode", Mode),
-            quote=_quote(file["quote"]),
-            accept=_array(file["references"]["accept"], "references.accept", str),
-            boot=_boot(file["boot"]),
-            ima=_ima(file["ima"]),
-            lease=_lease(file["lease"]),
-            enrolment=_enrolment(file["enrolment"]),
+    return decoded, file
+
+
+def with_cedar(text: str | bytes, cedar: str) -> str:
+    """Return a policy file with Cedar policies put into it, as its ``[authorization]``.
+
+    Args:
+        text: The file, without that table.
+        cedar: The policies.
+
+    Raises:
+        MalformedError: The file has the table, or is not TOML.
+    """
+    decoded, file = _decode(text)
+    if "authorization" in file:
+        raise MalformedError(
+            "policy: [authorization] is in the file, and Cedar policies are given besides"
         )
-    except ValueError as exc:
-        raise MalformedError(f"policy: {exc}") from exc
+    # A line of its own, and the last table: whatever the file ends in, nothing else changes.
+    return f"{decoded}\n[authorization]\ncedar = {_toml_text(cedar)}\n"
+
+
+def _toml_text(text: str) -> str:
+    """Write text as a TOML string: readable where its letters allow it."""
+    lines = text.replace("\r\n", "\n")
+    if "'''" not in lines and all(each.isprintable() or each in "\n\t" for each in lines):
+        # TOML drops a first line end.
+        return f"'''\n{lines}'''"
+    return json.dumps(lines, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _demand_keys(file: dict[str, Any]) -> None:
@@ -256,10 +304,13 @@ def _ima(table: dict[str, Any]) -> IMAPolicy:
 
 
 def _lease(table: dict[str, Any]) -> LeasePolicy:
+    bearer = "unsafe_bearer_audiences"
     return LeasePolicy(
         life=_typed(table["life"], "lease.life", int),
-        scopes=_array(table["scopes"], "lease.scopes", str),
+        continuity=_typed(table["continuity"], "lease.continuity", int),
         audiences=frozenset(_array(table["audiences"], "lease.audiences", str)),
+        unsafe_bearer_audiences=frozenset(_array(table[bearer], f"lease.{bearer}", str)),
+        delegation_depth=_typed(table["delegation_depth"], "lease.delegation_depth", int),
         max_leases=_typed(table["max_leases"], "lease.max_leases", int),
     )
 

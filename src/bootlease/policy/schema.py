@@ -14,15 +14,23 @@ from typing import Any, Final
 from bootlease.evidence.request import MAX_AUDIENCE
 from bootlease.model import PCR_COUNT, HashAlg
 from bootlease.policy.boot import MAX_IMA_SETS, MAX_PHASE_PATHS, Mode
+from bootlease.policy.cedartext import MAX_CEDAR
 from bootlease.policy.enrolment import MAX_PATTERNS, Admission, CRLRule, EKAlgorithm
 from bootlease.policy.file import DEMAND_WORDS, EFFECT_WORDS, TABLES
-from bootlease.policy.values import MAX_LEASES, MAX_LIFE, MAX_LIST, RESETTABLE_PCRS, WEAK_BANKS
+from bootlease.policy.values import (
+    MAX_CONTINUITY,
+    MAX_DELEGATION_DEPTH,
+    MAX_LEASES,
+    MAX_LIFE,
+    MAX_LIST,
+    RESETTABLE_PCRS,
+    WEAK_BANKS,
+)
 from bootlease.reference import IMASignatures
 
 Schema = dict[str, Any]
 
 _NAME: Final = "^[a-z0-9][a-z0-9._-]{0,63}$"
-_SCOPE: Final = "^[A-Za-z0-9._~/:@+-]+([:/]\\*)?$"
 _PHASES: Final = "^[a-z0-9][a-z0-9-]{0,63}(:[a-z0-9][a-z0-9-]{0,63}){0,31}$"
 _DIGEST: Final = "^[0-9a-f]{64}$"
 
@@ -107,11 +115,15 @@ _TEXTS: Final = {
     "ima.unlisted": "What a measured file that no accepted set lists does to a decision.",
     "ima.violations": "What a file does that was written while it was in use.",
     "ima.signatures": "What file signatures count for.",
-    "lease": "What may be granted.",
+    "lease": "For how long and for whom leases are.",
     "lease.life": "Seconds a lease lives, counted from the challenge.",
-    "lease.scopes": "Scope names that may be granted; a final :* or /* covers a branch.",
+    "lease.continuity": "Seconds for which a continuity statement counts.",
     "lease.audiences": "Relying parties that leases may be for.",
+    "lease.unsafe_bearer_audiences": "Those that may get tokens which whoever steals one can use.",
+    "lease.delegation_depth": "Links that a chain of delegated leases may have; 0 for none.",
     "lease.max_leases": "Leases that one evidence document may ask for.",
+    "authorization": "Which scope a node may have.",
+    "authorization.cedar": "Cedar policies: default deny, forbid wins (policy.cedarschema).",
     "enrolment": "Who may enrol.",
     "enrolment.admit": "How a node is let in.",
     "enrolment.ek_algorithm": "The EK it enrols with, so that one TPM has one node id.",
@@ -128,6 +140,7 @@ _EFFECTS: Final = (
     *("quote.unsafe_clock", "boot.option_roms", "ima.unlisted", "ima.violations"),
     *(f"boot.{key}" for key in TABLES["boot"] if key.startswith("unsafe_")),
 )
+_AUDIENCE: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": MAX_AUDIENCE}
 _DEMANDS: Final = ("boot.secure_boot", "boot.deployed_mode", "boot.exit_boot_services")
 
 _VALUES: Final[dict[str, Schema]] = {
@@ -153,13 +166,17 @@ _VALUES: Final[dict[str, Schema]] = {
     "ima.accept": _texts(_NAME, "ima.accept", least=1, most=MAX_IMA_SETS),
     "ima.signatures": _members(IMASignatures, "ima.signatures"),
     "lease.life": _number(1, MAX_LIFE, "lease.life"),
-    "lease.scopes": _list(
-        {"type": "string", "pattern": _SCOPE, "maxLength": 128}, "lease.scopes", least=1
-    ),
-    "lease.audiences": _list(
-        {"type": "string", "minLength": 1, "maxLength": MAX_AUDIENCE}, "lease.audiences", least=1
-    ),
+    "lease.continuity": _number(1, MAX_CONTINUITY, "lease.continuity"),
+    "lease.audiences": _list(_AUDIENCE, "lease.audiences", least=1),
+    "lease.unsafe_bearer_audiences": _list(_AUDIENCE, "lease.unsafe_bearer_audiences"),
+    "lease.delegation_depth": _number(0, MAX_DELEGATION_DEPTH, "lease.delegation_depth"),
     "lease.max_leases": _number(1, MAX_LEASES, "lease.max_leases"),
+    "authorization.cedar": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_CEDAR,
+        "description": _TEXTS["authorization.cedar"],
+    },
     "enrolment.admit": _members(Admission, "enrolment.admit"),
     "enrolment.ek_algorithm": _members(EKAlgorithm, "enrolment.ek_algorithm"),
     "enrolment.allow_ek": _texts(_DIGEST, "enrolment.allow_ek"),

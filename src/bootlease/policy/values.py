@@ -16,15 +16,19 @@ from bootlease import cbor
 from bootlease.evidence.request import MAX_AUDIENCE
 from bootlease.ima import IMA_PCR
 from bootlease.model import PCR_COUNT, Effect, HashAlg
+from bootlease.policy.authorization import Authorization
 from bootlease.policy.boot import BootPolicy, IMAPolicy, Mode
 from bootlease.policy.enrolment import EnrolmentPolicy
 from bootlease.reference import is_reference_name
 from bootlease.token import PolicyClaim
-from bootlease.token.scope import is_scope_name
 
 MAX_LIFE: Final = 900
 """Ceiling of a lease's life in seconds (design: 15 minutes)."""
 
+MAX_CONTINUITY: Final = 300
+"""Ceiling of the seconds for which relying parties take a continuity statement's word."""
+
+MAX_DELEGATION_DEPTH: Final = 8
 MAX_LEASES: Final = 64
 MAX_LIST: Final = 4096
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -77,18 +81,24 @@ class QuotePolicy:
 
 @dataclass(frozen=True, slots=True)
 class LeasePolicy:
-    """What may be granted.
+    """For how long and for whom leases are; for what is ``Authorization``'s.
 
     Attributes:
         life: Seconds a lease lives, counted from the challenge.
-        scopes: Scope names that may be granted; a final ``:*`` or ``/*`` covers a branch.
+        continuity: Seconds for which a continuity statement counts: how late a relying party may
+            hear that a lease has ended.
         audiences: Relying parties that leases may be for.
+        unsafe_bearer_audiences: Those of them that may get bearer tokens, which whoever steals
+            one can use.
+        delegation_depth: Links that a chain of delegated leases may have; 0 for no delegation.
         max_leases: Leases that one evidence document may ask for.
     """
 
     life: int
-    scopes: tuple[str, ...]
+    continuity: int
     audiences: frozenset[str]
+    unsafe_bearer_audiences: frozenset[str]
+    delegation_depth: int
     max_leases: int
 
     def __post_init__(self) -> None:
@@ -96,15 +106,24 @@ class LeasePolicy:
             raise ValueError(f"lease.life is 1 to {MAX_LIFE} seconds, not {self.life}")
         if not 0 < self.max_leases <= MAX_LEASES:
             raise ValueError(f"lease.max_leases is 1 to {MAX_LEASES}, not {self.max_leases}")
-        _distinct(self.scopes, "lease.scopes")
-        for scope in self.scopes:
-            if not is_scope_name(scope):
-                raise ValueError(f"lease.scopes: {scope!r:.80} is no scope name")
+        if not 0 < self.continuity <= MAX_CONTINUITY:
+            raise ValueError(
+                f"lease.continuity is 1 to {MAX_CONTINUITY} seconds, not {self.continuity}"
+            )
+        if not 0 <= self.delegation_depth <= MAX_DELEGATION_DEPTH:
+            raise ValueError(
+                f"lease.delegation_depth is 0 to {MAX_DELEGATION_DEPTH}, not"
+                f" {self.delegation_depth}"
+            )
         if not 0 < len(self.audiences) <= MAX_LIST:
             raise ValueError(f"lease.audiences has 1 to {MAX_LIST} entries")
         for audience in self.audiences:
             if not 0 < len(audience) <= MAX_AUDIENCE or not audience.isprintable():
                 raise ValueError(f"lease.audiences: {audience!r:.80} is no audience")
+        for audience in sorted(self.unsafe_bearer_audiences - self.audiences):
+            raise ValueError(
+                f"lease.unsafe_bearer_audiences: {audience!r:.80} is not in lease.audiences"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +137,8 @@ class Policy:
         accept: Names of the reference sets that a boot may match.
         boot: What the events of a boot must mean.
         ima: What the files that the running system loaded must be.
-        lease: What may be granted.
+        lease: For how long and for whom leases are.
+        authorization: Which scope a node may have.
         enrolment: Who may enrol.
         boot_selection: The PCRs that the boot's own logs must explain: of those in ``quote`` all
             but PCR 10 where IMA is appraised, for it moves with every file that is opened.
@@ -132,6 +152,7 @@ class Policy:
     boot: BootPolicy
     ima: IMAPolicy
     lease: LeasePolicy
+    authorization: Authorization
     enrolment: EnrolmentPolicy
     boot_selection: Mapping[HashAlg, tuple[int, ...]] = field(init=False, repr=False, compare=False)
     digest: bytes = field(init=False)
@@ -177,9 +198,12 @@ class Policy:
                 "boot": self.boot.wire(),
                 "ima": self.ima.wire(),
                 "life": lease.life,
-                "scopes": sorted(lease.scopes),
+                "continuity": lease.continuity,
                 "audiences": sorted(lease.audiences),
+                "unsafe_bearer_audiences": sorted(lease.unsafe_bearer_audiences),
+                "delegation_depth": lease.delegation_depth,
                 "max_leases": lease.max_leases,
+                "cedar": self.authorization.cedar,
                 **enrolment.wire(),
             }
         )

@@ -1,8 +1,41 @@
 """What the decisions need from the outside world, as Protocols that shells implement."""
 
+from bootlease.ports.continuity import (
+    ContinuityStore,
+    RevokedKind,
+    StoredGrant,
+    StoredRevocation,
+)
+from bootlease.ports.delegations import (
+    DelegationStore,
+    LiveDelegation,
+    NewDelegation,
+    StoredDelegation,
+)
 from bootlease.ports.device import BoundKey, Clock, QuotedState, TPMDevice
 from bootlease.ports.ledger import LedgerReader, Sealer, Shard
+from bootlease.ports.operators import (
+    Act,
+    Approval,
+    CredentialRevocation,
+    OperatorStore,
+    Proposal,
+    Role,
+    RuleChange,
+    StoredCredential,
+)
 from bootlease.ports.store import Store
+from bootlease.ports.streams import (
+    Backlog,
+    DecidedCause,
+    DeliveryMethod,
+    EventCauses,
+    EventStream,
+    EventStreams,
+    GovernedCause,
+    Positions,
+    QueuedEvent,
+)
 from bootlease.ports.values import (
     Activated,
     CommitOutcome,
@@ -15,7 +48,6 @@ from bootlease.ports.values import (
     StoreBusyError,
     StoredAnswer,
     StoredChallenge,
-    StoredCredential,
     StoredDecision,
     StoredLineage,
     StoredPolicy,
@@ -24,17 +56,38 @@ from bootlease.ports.values import (
 )
 
 __all__ = [
+    "Act",
     "Activated",
+    "Approval",
+    "Backlog",
     "BoundKey",
     "Clock",
     "CommitOutcome",
     "Committed",
+    "ContinuityStore",
+    "CredentialRevocation",
+    "DecidedCause",
     "DecisionCommit",
+    "DelegationStore",
+    "DeliveryMethod",
     "EnrolledNode",
+    "EventCauses",
+    "EventStream",
+    "EventStreams",
+    "GovernedCause",
     "InForce",
     "LedgerReader",
+    "LiveDelegation",
+    "NewDelegation",
+    "OperatorStore",
     "PendingEnrolment",
+    "Positions",
+    "Proposal",
+    "QueuedEvent",
     "QuotedState",
+    "RevokedKind",
+    "Role",
+    "RuleChange",
     "Sealer",
     "Shard",
     "Standing",
@@ -45,8 +98,11 @@ __all__ = [
     "StoredChallenge",
     "StoredCredential",
     "StoredDecision",
+    "StoredDelegation",
+    "StoredGrant",
     "StoredLineage",
     "StoredPolicy",
     "StoredReference",
+    "StoredRevocation",
     "TPMDevice",
 ]

@@ -8,7 +8,11 @@ from typing import Protocol
 from bootlease.endorsement import Enrolment
 from bootlease.evidence import Challenge
 from bootlease.ledger import GovernanceDetail
+from bootlease.ports.continuity import ContinuityStore
+from bootlease.ports.delegations import DelegationStore
 from bootlease.ports.ledger import LedgerReader
+from bootlease.ports.operators import OperatorStore, Role, StoredCredential
+from bootlease.ports.streams import EventStreams
 from bootlease.ports.values import (
     Activated,
     Committed,
@@ -19,7 +23,6 @@ from bootlease.ports.values import (
     Standing,
     StoredAnswer,
     StoredChallenge,
-    StoredCredential,
     StoredDecision,
     StoredLineage,
     StoredPolicy,
@@ -49,7 +52,8 @@ class Store(Protocol):
         The EK keeps its node id and its high-water mark; a node that was enrolled begins another
         lineage, whether its AK is the same or not. Where another policy is active than the one
         that admitted the node, nothing is enrolled. Returns the outcome and the node id where
-        there was a pending enrolment.
+        there was a pending enrolment; ``REPLACED`` where it is enrolled and took the place of
+        another node, as its join token says.
         """
 
     async def node(self, node: bytes) -> EnrolledNode | None:
@@ -115,8 +119,13 @@ class Store(Protocol):
     async def in_force(self) -> InForce:
         """Return the numbers of what the operator has decided."""
 
-    async def activate_policy(self, policy: StoredPolicy, *, author: str) -> bool:
-        """Append a policy; False where ``epoch`` is not the next one."""
+    async def activate_policy(
+        self, policy: StoredPolicy, *, author: str, revoke_now: bool = False
+    ) -> bool:
+        """Append a policy; False where ``epoch`` is not the next one.
+
+        With ``revoke_now`` every epoch before it is revoked, in the same transaction.
+        """
 
     async def policy(self) -> StoredPolicy | None:
         """Return the active policy."""
@@ -134,18 +143,43 @@ class Store(Protocol):
         """Return the trusted roots, DER."""
 
     async def add_join_token(
-        self, digest: bytes, *, now: int, expires_at: int, author: str
+        self,
+        digest: bytes,
+        *,
+        now: int,
+        expires_at: int,
+        author: str,
+        labels: Sequence[str] = (),
+        replaces: bytes | None = None,
     ) -> None:
-        """Keep the digest of a join token."""
+        """Keep the digest of a join token.
+
+        A node that enrols with it for the first time gets its labels; or the labels and the place
+        of the node that it ``replaces``.
+        """
 
     async def join_token_admits(self, digest: bytes, node: bytes, *, now: int) -> bool:
         """Tell whether a join token is live and free, or bound to this node."""
 
-    async def add_credential(self, digest: bytes, *, label: str, now: int, author: str) -> None:
-        """Keep the digest of an admin credential."""
+    async def add_credential(
+        self,
+        digest: bytes,
+        *,
+        label: str,
+        now: int,
+        author: str,
+        roles: Sequence[Role],
+        maker: bytes | None = None,
+        joint: bool = False,
+    ) -> None:
+        """Keep the digest of an admin credential with its roles; without any it may do nothing."""
 
     async def credentials(self) -> Sequence[StoredCredential]:
-        """Return the admin credentials."""
+        """Return the admin credentials, the oldest first, revoked ones too."""
+
+    @property
+    def operators(self) -> OperatorStore:
+        """What an operator does with credentials, proposals and nodes."""
 
     async def record_event(
         self, kind: str, details: Mapping[str, GovernanceDetail], *, now: int, author: str
@@ -155,6 +189,18 @@ class Store(Protocol):
     @property
     def ledger(self) -> LedgerReader:
         """What the ledger publishes."""
+
+    @property
+    def delegations(self) -> DelegationStore:
+        """Leases that holders passed on."""
+
+    @property
+    def continuity(self) -> ContinuityStore:
+        """What ended before its time."""
+
+    @property
+    def streams(self) -> EventStreams:
+        """Streams of security events."""
 
     def close(self) -> None:
         """Finish the writes that wait and let go of the database."""

@@ -48,6 +48,7 @@ class Activated(enum.Enum):
     """What became of an activation."""
 
     ENROLLED = "enrolled"
+    REPLACED = "replaced"
     UNKNOWN = "unknown"
     WRONG_SECRET = "wrong-secret"  # noqa: S105 - an outcome's name
     JOIN_TOKEN_TAKEN = "join-token-taken"  # noqa: S105 - an outcome's name
@@ -138,11 +139,13 @@ class InForce:
         epoch: Of the active policy; 0 before the first.
         reference: Number of the reference set registered last; 0 before the first.
         roots: How many roots are trusted.
+        revocations: Number of the last revocation, or end of one; 0 before the first.
     """
 
     epoch: int
     reference: int
     roots: int
+    revocations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,19 +270,6 @@ class StoredPolicy:
     digest: bytes
     document: bytes
     activated_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCredential:
-    """An admin credential.
-
-    Attributes:
-        digest: SHA-256 of the credential.
-        label: Whose it is: the author of what is done with it.
-    """
-
-    digest: bytes
-    label: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from bootlease.bootstate import AttestedLog
 from bootlease.bootstate.kernel import KernelCommandLines, kernel_command_lines
+from bootlease.bootstate.keyfacts import SecureBoot, ShimState
 from bootlease.bootstate.pcrs import CONFIGURATION_PCR, SECURE_BOOT_PCR
 from bootlease.bootstate.secureboot import secure_boot
 from bootlease.bootstate.shim import shim_state
-from bootlease.bootstate.values import SecureBoot, ShimState
 from bootlease.eventlog import Event, EventType, ReplayedLog
 from bootlease.model import HashAlg
 
 _CONFIG: Final = int(EventType.EV_EFI_VARIABLE_DRIVER_CONFIG)
+_TYPE: Final = operator.itemgetter(2)
 _MAX_REMEMBERED: Final = 128 * 1024
 """Bytes of Secure Boot's events; those of real machines have up to 40 kB."""
 
@@ -75,7 +77,7 @@ class _Content:
     def __init__(self, view: AttestedLog, events: tuple[Event, ...]) -> None:
         configuration = view.events(CONFIGURATION_PCR)
         # Without a variable there, nothing of that PCR is read.
-        if _CONFIG not in [event[2] for event in configuration]:
+        if _CONFIG not in map(_TYPE, configuration):
             configuration = ()
         self.compared = (view.bank, view.column, view.is_ccel, events, configuration)
         self.view: AttestedLog | None = view

@@ -10,8 +10,9 @@ from collections.abc import Collection
 from typing import Final
 
 from bootlease.bootstate.kernel import COMMAND_LINE_PCRS, CommandLine
+from bootlease.bootstate.keyfacts import SignatureDatabase
 from bootlease.bootstate.pcrs import SECURE_BOOT_PCR
-from bootlease.bootstate.values import SignatureDatabase, Tri
+from bootlease.bootstate.tri import Tri
 from bootlease.errors import VerificationError
 from bootlease.model import Finding, refusals
 from bootlease.reference.bootfacts import BootFacts

@@ -11,15 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from bootlease.bootstate.kernel import CommandLine, KernelCommandLines
+from bootlease.bootstate.keyfacts import Authority, AuthorityKind, SecureBoot, SignatureDatabase
 from bootlease.bootstate.pcrs import SECURE_BOOT_PCR
 from bootlease.bootstate.shim import parse_sbat_level
-from bootlease.bootstate.values import (
-    Authority,
-    AuthorityKind,
-    SecureBoot,
-    SignatureDatabase,
-    Tri,
-)
+from bootlease.bootstate.tri import Tri
 from bootlease.model import Finding, legible
 from bootlease.reference.bootfacts import BootFacts
 from bootlease.reference.bootrules import (

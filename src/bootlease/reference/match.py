@@ -110,7 +110,7 @@ def appraise_reference(
         nearest = [
             Finding(
                 "reference.none",
-                "No reference set that the policy accepts is registered.",
+                "No reference set that the policy accepts is registered and not revoked.",
             )
         ]
     return ReferenceOutcome(None, tuple(dict.fromkeys(nearest)), considered)
@@ -327,12 +327,16 @@ def _slug(event_type: int) -> str:
 def note_unknown_names(
     accepted: Iterable[str], references: Iterable[ReferenceSet], *, effect: Effect
 ) -> tuple[Finding, ...]:
-    """Return a finding for each accepted name that no registered set has."""
+    """Return a finding for each accepted name that none of ``references`` has.
+
+    These are the sets registered and not revoked: whoever calls knows no others.
+    """
     names = {reference.name for reference in references}
     return tuple(
         Finding(
             "reference.name.unknown",
-            f"The policy accepts reference {name}, but no such set is registered.",
+            f"The policy accepts reference {name}, of which no set is registered, or only revoked"
+            " ones.",
             effect=effect,
             expected=name,
         )

@@ -16,6 +16,7 @@ from typing import Any, Final
 from bootlease import cbor
 from bootlease.model import PCR_COUNT, HashAlg
 from bootlease.reference.bootrules import BootRules
+from bootlease.token import ReferenceClaim
 
 MAX_EVENTS: Final = 20_000
 """Events a set may hold for one PCR: a GRUB that measures every command reaches thousands."""
@@ -118,6 +119,7 @@ class ReferenceSet:
         not_after: Last second at which it counts, if limited.
         boot: What the boot must mean besides, if anything.
         digest: SHA-256 of the deterministic CBOR of all of the above: its identity.
+        claim: What tokens say of a boot that it describes.
     """
 
     name: str
@@ -128,6 +130,7 @@ class ReferenceSet:
     not_after: int | None = None
     boot: BootRules | None = None
     digest: bytes = field(init=False)
+    claim: ReferenceClaim = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not is_reference_name(self.name):
@@ -148,6 +151,7 @@ class ReferenceSet:
         ordered = {pcr: self.pcrs[pcr] for pcr in sorted(self.pcrs)}
         object.__setattr__(self, "pcrs", ordered)
         object.__setattr__(self, "digest", hashlib.sha256(self.encode()).digest())
+        object.__setattr__(self, "claim", ReferenceClaim(self.name, self.digest))
 
     def _check_pcr(self, pcr: int, reference: PCRReference) -> None:
         if not 0 <= pcr < PCR_COUNT:

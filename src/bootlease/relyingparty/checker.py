@@ -1,6 +1,16 @@
 """Checks tokens, and requests that carry them, for one relying party.
 
-Specifications: RFC 9449 §7.1 (the DPoP scheme and its challenges), RFC 6750 §3.1 (error codes).
+Specifications: RFC 9449 §7.1 (the DPoP scheme). How a refusal is answered stands in ``refusals``.
+
+What follows from the token alone is judged once for each token, and the verdict remembered:
+signature, profile, issuer, audience (``token.verify``), and what is demanded besides (``demands``).
+What may change while the token lives is judged at every use of it:
+
+1. its time is not over;
+2. the continuity statement in hand still counts;
+3. the token's signing key, policy epoch and lease are not withdrawn by the statement, nor is any
+   lease that it was delegated from;
+4. the scope covers what is asked this time.
 """
 
 from __future__ import annotations
@@ -13,20 +23,32 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootlease.errors import MalformedError, VerificationError
+from bootlease.ledger import NoteKey
 from bootlease.model import Finding
+from bootlease.relyingparty.continuity import ContinuitySource, UnsafeNoContinuity
+from bootlease.relyingparty.demands import Demands
 from bootlease.relyingparty.keysource import KeySource
 from bootlease.relyingparty.replay import ReplayCache
+from bootlease.relyingparty.standing import Standing, standing_of
+from bootlease.token import Tier
 from bootlease.token import scope as scopes
+from bootlease.token.continuity import Continuity, untimely
 from bootlease.token.keys import KeySet
 from bootlease.token.pop import DEFAULT_MAX_AGE, VerifiedProof, verify_proof
-from bootlease.token.verified import MAX_TOKEN_BYTES, VerifiedToken
+from bootlease.token.verified import VerifiedToken, unknown_key
 from bootlease.token.verify import DEFAULT_LEEWAY, expired, verify_token
 
 MAX_SEEN: Final = 10_000
-"""Tokens remembered as checked: one per lease of a large fleet, some 30 MB."""
+"""Tokens remembered as checked: one per lease of a large fleet, some 60 MB."""
+
+_MAX_REMEMBERED: Final = 4096
+"""Length of the longest token that is remembered. What a token carries outside its signature,
+whoever has one can change and make long, and each form would be remembered by itself."""
+
+MAX_LEEWAY: Final = 60
+"""Seconds; clocks that differ by more are to be set, not forgiven."""
 
 _SCHEME: Final = "dpop "
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +57,6 @@ class CheckedRequest:
 
     token: VerifiedToken
     proof: VerifiedProof
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """How to answer a request that is refused.
-
-    Attributes:
-        status: HTTP status.
-        www_authenticate: Value of the ``WWW-Authenticate`` header.
-    """
-
-    status: int
-    www_authenticate: str
 
 
 class TokenChecker:
@@ -59,6 +68,11 @@ class TokenChecker:
         *,
         issuer: str,
         audience: str,
+        continuity: ContinuitySource | UnsafeNoContinuity,
+        max_depth: int = 0,
+        min_tier: Tier = Tier.AFFIRMING,
+        require_level: int | None = None,
+        require_receipt: NoteKey | None = None,
         clock: Callable[[], float] = time.time,
         leeway: int = DEFAULT_LEEWAY,
         proof_max_age: int = DEFAULT_MAX_AGE,
@@ -71,58 +85,108 @@ class TokenChecker:
             keys: Where ``issuer``'s keys come from.
             issuer: The verifier's URL, exact.
             audience: This relying party's own name, exact.
+            continuity: Says what was revoked.
+            max_depth: Grants that may lie between a node's own lease and a token; 0 for none.
+            min_tier: The worst appraisal of a node that is enough.
+            require_level: The level, 0 to 3, at which the node must say that it enforces.
+            require_receipt: The ledger's key: it must have signed that the ledger has the lease.
             clock: Seconds since the epoch.
-            leeway: Seconds by which clocks may differ.
+            leeway: Seconds by which clocks may differ; 0 to ``MAX_LEEWAY``.
             proof_max_age: Seconds a proof of possession may be old.
-            replay: Remembers proofs; share one between checkers that serve the same URLs.
+            replay: Remembers proofs, for ``proof_max_age`` and twice ``leeway`` at least; share
+                one between checkers that serve the same URLs.
             max_seen: Checked tokens to remember.
 
         Raises:
-            ValueError: Issuer or audience is empty.
+            ValueError: Issuer or audience is empty, or something is out of its bounds.
         """
         if not issuer or not audience:
             raise ValueError("a token checker needs an issuer and an audience")
+        if not 0 <= leeway <= MAX_LEEWAY:
+            raise ValueError(f"leeway is 0 to {MAX_LEEWAY} seconds")
+        if continuity is None:
+            raise ValueError("a token checker needs continuity, or UnsafeNoContinuity()")
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._continuity = None if isinstance(continuity, UnsafeNoContinuity) else continuity
+        self._demands = Demands(
+            max_depth=max_depth,
+            min_tier=min_tier,
+            require_level=require_level,
+            require_receipt=require_receipt,
+        )
         self._clock = clock
         self._leeway = leeway
         self._proof_max_age = proof_max_age
         # A proof may pass from leeway before its iat to max_age + leeway after.
-        self._replay = replay or ReplayCache(keep=proof_max_age + 2 * leeway + 1)
+        passes = proof_max_age + 2 * leeway
+        self._replay = replay or ReplayCache(keep=passes + 1)
+        if self._replay.keep < passes:
+            raise ValueError(f"the replay cache forgets proofs that may pass for {passes} s")
         self._max_seen = max_seen
         # One value: no thread sees the tokens of one key set under the name of another.
-        self._seen: tuple[KeySet | None, dict[bytes | str, VerifiedToken]] = (None, {})
+        self._seen: tuple[KeySet | None, dict[bytes | str, Standing]] = (None, {})
         self._lock = threading.Lock()
 
-    def check(self, token: bytes | str, *, scope: str | None = None) -> VerifiedToken:
+    @property
+    def issuer(self) -> str:
+        """Whose tokens are accepted."""
+        return self._issuer
+
+    @property
+    def audience(self) -> str:
+        """What tokens must be for."""
+        return self._audience
+
+    def check(
+        self, token: bytes | str, *, scope: str | None = None, receipt: bytes | None = None
+    ) -> VerifiedToken:
         """Prove that a token counts here and now; possession is not proven.
+
+        Claims that nothing is judged by are read when they are first asked for, and may turn out
+        malformed then; ``check_request`` reads all of them.
 
         Args:
             token: Unverified bytes or text.
             scope: A scope name that the token must cover; none covers what is not one.
+            receipt: The ledger's proof beside a JWT, unverified.
 
         Raises:
             MalformedError: Not an execution token.
             VerificationError: It does not count, or does not cover ``scope``.
-            TransportError: The keys cannot be had.
+            TransportError: Keys or continuity cannot be had.
         """
-        now = self._clock()
-        verified = self._verified(token, now)
-        claims = verified.claims
+        standing = self._standing(token, self._clock(), receipt)
         # A remembered token is remembered as genuine, never as current.
-        if claims.expires_at <= now - self._leeway:
-            raise VerificationError(expired(claims, now))
-        if scope is not None and not scopes.any_covers(claims.scope, scope):
-            raise VerificationError(
-                Finding(
-                    "token.scope.insufficient",
-                    "The token does not cover what is asked.",
-                    expected=scope,
-                    seen=" ".join(claims.scope),
-                )
-            )
-        return verified
+        self._demand_current(standing)
+        if scope is not None:
+            _demand_scope(standing.scope, scope)
+        return standing.token
+
+    def recheck(self, verified: VerifiedToken) -> None:
+        """Prove that a token that this checker has checked counts still.
+
+        Raises:
+            VerificationError: It does not.
+            TransportError: Keys or continuity cannot be had.
+        """
+        if self._keys.key_set().get(verified.key_id) is None:
+            raise unknown_key(verified.key_id)
+        self._demand_current(standing_of(verified))
+
+    def remaining(self, verified: VerifiedToken) -> float:
+        """Return for how many seconds a token can count still, its leeway included."""
+        return verified.claims.expires_at + self._leeway - self._clock()
+
+    @staticmethod
+    def demand_scope(verified: VerifiedToken, scope: str) -> None:
+        """Prove that a token covers a scope name.
+
+        Raises:
+            VerificationError: It does not, or ``scope`` is no scope name.
+        """
+        _demand_scope(verified.claims.scope, scope)
 
     def check_request(
         self,
@@ -132,6 +196,7 @@ class TokenChecker:
         method: str,
         url: str,
         scope: str | None = None,
+        receipt: bytes | None = None,
     ) -> CheckedRequest:
         """Prove that a request is made by the holder of a token that counts.
 
@@ -141,11 +206,12 @@ class TokenChecker:
             method: The request's method.
             url: The URL as the client sees it.
             scope: A scope name that the token must cover.
+            receipt: The ledger's proof beside a JWT, unverified.
 
         Raises:
             MalformedError: Token or proof is not one.
             VerificationError: Token or proof is missing or does not count.
-            TransportError: The keys cannot be had.
+            TransportError: Keys or continuity cannot be had.
         """
         if not authorization or authorization[: len(_SCHEME)].lower() != _SCHEME:
             raise _missing("request.token.missing", "The request carries no DPoP-bound token.")
@@ -154,7 +220,7 @@ class TokenChecker:
             raise _missing("request.proof.missing", "The request carries no proof of possession.")
         if not text.isascii():
             raise MalformedError("the token is not ASCII text")
-        verified = self.check(text, scope=scope)
+        verified = self.check(text, scope=scope, receipt=receipt)
         now = self._clock()
         proof = verify_proof(
             dpop,
@@ -169,7 +235,7 @@ class TokenChecker:
         self._replay.take(proof.thumbprint + hashlib.sha256(proof.jti.encode()).digest(), now=now)
         return CheckedRequest(verified, proof)
 
-    def _verified(self, token: bytes | str, now: float) -> VerifiedToken:
+    def _standing(self, token: bytes | str, now: float, receipt: bytes | None) -> Standing:
         keys = self._keys.key_set()
         under, remembered = self._seen
         if keys is under:
@@ -187,10 +253,10 @@ class TokenChecker:
                 raise
             keys = fresh
             verified = self._verify(token, keys, now)
-        # Reading the claims proves the last of them before anybody acts on any.
-        _ = verified.claims
-        self._remember(token, verified, keys)
-        return verified
+        standing = standing_of(verified)
+        self._demands.verify(token, standing, receipt)
+        self._remember(token, standing, keys)
+        return standing
 
     def _verify(self, token: bytes | str, keys: KeySet, now: float) -> VerifiedToken:
         return verify_token(
@@ -202,8 +268,33 @@ class TokenChecker:
             leeway=self._leeway,
         )
 
-    def _remember(self, token: bytes | str, verified: VerifiedToken, keys: KeySet) -> None:
-        if len(token) > 2 * MAX_TOKEN_BYTES or self._max_seen <= 0:
+    def _demand_current(self, standing: Standing) -> None:
+        self._demand_unexpired(standing, self._clock())
+        if self._continuity is None:
+            return
+        statement = self._continuity.current()
+        # Again: it may have been waited for, and nothing counts for longer because of that.
+        now = self._clock()
+        self._demand_unexpired(standing, now)
+        # One from the future means that this machine's clock was set back: what it would let
+        # count again is over.
+        if statement.expires_at <= now - self._leeway or statement.issued_at > now + self._leeway:
+            raise VerificationError(*untimely(statement, now, self._leeway))
+        status = statement.status
+        if (
+            standing.token.key_id not in statement.key_ids
+            or standing.epoch < statement.min_epoch
+            or status.get(standing.place)
+            or (standing.parents and any(map(status.get, standing.parents)))
+        ):
+            raise VerificationError(*_ended(standing, statement))
+
+    def _demand_unexpired(self, standing: Standing, now: float) -> None:
+        if standing.expires_at <= now - self._leeway:
+            raise VerificationError(expired(standing.token.claims, now))
+
+    def _remember(self, token: bytes | str, standing: Standing, keys: KeySet) -> None:
+        if self._max_seen <= 0 or len(token) > _MAX_REMEMBERED:
             return
         with self._lock:
             under, remembered = self._seen
@@ -213,21 +304,53 @@ class TokenChecker:
                 self._seen = (keys, remembered)
             while len(remembered) >= self._max_seen:
                 del remembered[next(iter(remembered))]
-            remembered[token] = verified
+            remembered[token] = standing
 
 
-def refusal_for(error: MalformedError | VerificationError) -> Refusal:
-    """Return how to answer a request that ``check_request`` refused."""
-    first = error.findings[0].id if isinstance(error, VerificationError) else "malformed"
-    if first == "request.token.missing":
-        # RFC 6750 §3.1: no error code where no credentials were given.
-        return Refusal(_UNAUTHORIZED, 'DPoP algs="ES256 ES384 EdDSA RS256 PS256"')
-    if first == "token.scope.insufficient":
-        return Refusal(_FORBIDDEN, 'DPoP error="insufficient_scope"')
-    kind = "invalid_token" if first.startswith(("token.", "malformed")) else "invalid_dpop_proof"
-    description = str(error).replace("\\", " ").replace('"', "'")
-    printable = "".join(c if " " <= c <= "~" else "?" for c in description)[:256]
-    return Refusal(_UNAUTHORIZED, f'DPoP error="{kind}", error_description="{printable}"')
+def _ended(standing: Standing, statement: Continuity) -> list[Finding]:
+    """Return what a continuity statement says against a token."""
+    found = []
+    key_id = standing.token.key_id
+    if key_id not in statement.key_ids:
+        found.append(
+            Finding(
+                "token.key.withdrawn",
+                "The token is signed by a key that its verifier has withdrawn.",
+                seen=key_id,
+            )
+        )
+    if standing.epoch < statement.min_epoch:
+        found.append(
+            Finding(
+                "token.epoch.too-old",
+                "The lease was granted under a policy that no longer counts.",
+                expected=f"at least {statement.min_epoch}",
+                seen=str(standing.epoch),
+            )
+        )
+    status = statement.status
+    if status.get(standing.place):
+        found.append(Finding("token.revoked", "The lease was ended before its time."))
+    if any(map(status.get, standing.parents)):
+        found.append(
+            Finding(
+                "token.parent.revoked",
+                "A lease that this one was delegated from was ended before its time.",
+            )
+        )
+    return found
+
+
+def _demand_scope(granted: tuple[str, ...], scope: str) -> None:
+    if not scopes.any_covers(granted, scope):
+        raise VerificationError(
+            Finding(
+                "token.scope.insufficient",
+                "The token does not cover what is asked.",
+                expected=scope,
+                seen=" ".join(granted),
+            )
+        )
 
 
 def _missing(id_: str, message: str) -> VerificationError:

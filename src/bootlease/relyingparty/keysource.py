@@ -1,7 +1,6 @@
 """Where a relying party's keys come from: memory, a file, or the verifier's published set.
 
-Specifications: RFC 7517 §5, RFC 9052 §7; RFC 8725 §3.10 (the URL is configuration, never a token's
-``jku``).
+Specifications: RFC 7517 §5, RFC 9052 §7.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 import httpx2
 
 from bootlease.errors import MalformedError, TransportError
+from bootlease.relyingparty.fetching import TIMEOUT, fetch, require_safe
 from bootlease.token.keys import MAX_KEY_SET_BYTES, KeySet
 
 DEFAULT_MAX_AGE: Final = 300.0
@@ -23,9 +22,6 @@ DEFAULT_MAX_AGE: Final = 300.0
 
 MIN_INTERVAL: Final = 10.0
 """Seconds between fetches, however many tokens name unknown keys: strangers cannot cause more."""
-
-TIMEOUT: Final = 5.0
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class KeySource(Protocol):
@@ -132,10 +128,8 @@ class FetchedKeys:
         Raises:
             ValueError: ``url`` is not https.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-            raise ValueError("keys are fetched by https, or by http from this machine only")
-        self._url = url
+        self._url = require_safe(url, "a key set")
+        self._own_client = client is None
         self._client = client or httpx2.Client(timeout=TIMEOUT)
         self._monotonic = monotonic
         self._max_age = max_age
@@ -162,6 +156,11 @@ class FetchedKeys:
         """
         return self._fetch_once()
 
+    def close(self) -> None:
+        """Close the connections that are this object's own."""
+        if self._own_client:
+            self._client.close()
+
     def _fetch_once(self) -> KeySet:
         with self._lock:
             now = self._monotonic()
@@ -178,18 +177,8 @@ class FetchedKeys:
             return self._keys
 
     def _fetch(self) -> KeySet:
+        body = fetch(self._client, self._url, at_most=MAX_KEY_SET_BYTES)
         try:
-            with self._client.stream("GET", self._url, follow_redirects=False) as response:
-                if response.status_code != httpx2.codes.OK:
-                    raise TransportError(f"{self._url} answered {response.status_code}")
-                body = bytearray()
-                for chunk in response.iter_bytes(MAX_KEY_SET_BYTES):
-                    body += chunk
-                    if len(body) > MAX_KEY_SET_BYTES:
-                        raise TransportError(f"{self._url} answered with too much")
-        except httpx2.HTTPError as exc:
-            raise TransportError(f"cannot fetch keys from {self._url}: {exc}") from exc
-        try:
-            return KeySet.parse(bytes(body))
+            return KeySet.parse(body)
         except MalformedError as exc:
             raise TransportError(f"{self._url} does not answer with a key set: {exc}") from exc

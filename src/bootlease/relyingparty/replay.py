@@ -29,6 +29,11 @@ class ReplayCache:
         self._order: deque[tuple[float, bytes]] = deque()
         self._lock = threading.Lock()
 
+    @property
+    def keep(self) -> float:
+        """Seconds for which a key is remembered."""
+        return self._keep
+
     def take(self, key: bytes, *, now: float) -> None:
         """Use ``key``, for the first and only time.
 

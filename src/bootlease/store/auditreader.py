@@ -28,7 +28,7 @@ from bootlease.ledger import (
     Receipt,
     parse_signed_checkpoint,
 )
-from bootlease.ledger.governance import ENROLLED
+from bootlease.ledger.governance import RECORDS_ENROLMENT
 from bootlease.ledger.prooffile import ProofFile
 from bootlease.policy import Policy, parse_policy
 from bootlease.ports import StoreUnavailableError
@@ -167,7 +167,7 @@ class AuditReader:
     def enrolled_by(self, enrolment: bytes) -> bytes | None:
         """See ``ProofSource``."""
         for record in ledgerreads.governance_about(self.db, enrolment):
-            if GovernanceRecord.parse(record).kind == ENROLLED:
+            if GovernanceRecord.parse(record).kind in RECORDS_ENROLMENT:
                 return record
         return None
 

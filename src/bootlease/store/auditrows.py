@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints
 
-from sqlalchemy import BindParameter, Column, Select, Table, bindparam, func, select, text
+from sqlalchemy import BindParameter, Column, Select, Table, bindparam, func, or_, select, text
 
 from bootlease.audit.rows import (
     BlobRow,
@@ -14,6 +14,7 @@ from bootlease.audit.rows import (
     CosignatureRow,
     CredentialRow,
     DecisionRow,
+    DelegationRow,
     EnrolmentRow,
     GovernanceRow,
     JoinTokenRow,
@@ -21,9 +22,11 @@ from bootlease.audit.rows import (
     PolicyRow,
     PruningRow,
     ReferenceRow,
+    RevocationRow,
     RootRow,
     ShardRow,
 )
+from bootlease.ledger.governance import REVOCATION, REVOCATION_LIFTED
 from bootlease.ledger.merkle import HASH_SIZE
 from bootlease.store.tables import (
     IMPORTED,
@@ -32,6 +35,7 @@ from bootlease.store.tables import (
     cosignatures,
     credentials,
     decisions,
+    delegations,
     enrolment_records,
     entries,
     evidence,
@@ -41,6 +45,7 @@ from bootlease.store.tables import (
     policies,
     prunings,
     reference_sets,
+    revocations,
     roots,
     settings,
     shards,
@@ -58,6 +63,7 @@ _NEUTRAL: Final[dict[object, tuple[tuple[type, ...], object]]] = {
     str: ((str,), ""),
     bytes: ((bytes,), b""),
     bytes | None: ((bytes, NoneType), None),
+    int | None: ((int, NoneType), -1),
 }
 _FORMS: Final[dict[type[object], dict[str, tuple[tuple[type, ...], object]]]] = {
     kind: {name: _NEUTRAL[hint] for name, hint in get_type_hints(kind).items()}
@@ -65,11 +71,13 @@ _FORMS: Final[dict[type[object], dict[str, tuple[tuple[type, ...], object]]]] = 
         *(BlobRow, CheckpointRow, CosignatureRow, DecisionRow, EnrolmentRow, GovernanceRow),
         *(
             CredentialRow,
+            DelegationRow,
             JoinTokenRow,
             NodeRow,
             PolicyRow,
             PruningRow,
             ReferenceRow,
+            RevocationRow,
             RootRow,
             ShardRow,
         ),
@@ -128,12 +136,24 @@ _GOVERNANCE: Final = (
     .where(governance.c.number >= _FIRST, governance.c.number <= _LAST)
     .order_by(governance.c.number)
 )
+_DELEGATIONS: Final = (
+    select(*_columns(delegations, DelegationRow))
+    .where(delegations.c.number >= _FIRST, delegations.c.number <= _LAST)
+    .order_by(delegations.c.number)
+)
+_CLAIMS_OF: Final = select(delegations.c.claims).where(delegations.c.lease_id == bindparam("lease"))
 _POLICIES: Final = select(*_columns(policies, PolicyRow)).order_by(policies.c.epoch)
 _REFERENCES: Final = select(*_columns(reference_sets, ReferenceRow)).order_by(
     reference_sets.c.number
 )
 _ROOTS: Final = select(*_columns(roots, RootRow)).order_by(roots.c.number)
 _CREDENTIALS: Final = select(*_columns(credentials, CredentialRow)).order_by(credentials.c.digest)
+_REVOCATIONS: Final = select(*_columns(revocations, RevocationRow)).order_by(revocations.c.number)
+_REVOKED: Final = (
+    select(governance.c.record)
+    .where(or_(*map(governance.c.kind.startswith, (REVOCATION, REVOCATION_LIFTED))))
+    .order_by(governance.c.number)
+)
 _JOIN_TOKENS: Final = select(*_columns(join_tokens, JoinTokenRow)).order_by(join_tokens.c.digest)
 _ENROLMENTS: Final = (
     select(*_columns(enrolment_records, EnrolmentRow))
@@ -204,6 +224,25 @@ def count_decisions(db: Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
+def count_delegations(db: Connection) -> int:
+    """Return the number of the last delegation."""
+    row = db.one(select(func.coalesce(func.max(delegations.c.number), 0)))
+    return 0 if row is None else int(row[0])
+
+
+def delegation_rows(db: Connection, first: int, last: int) -> list[DelegationRow]:
+    """Return delegations by their numbers, ``last`` included."""
+    return [
+        _row(DelegationRow, row) for row in db.rows(_DELEGATIONS, {"first": first, "last": last})
+    ]
+
+
+def delegated_claims(db: Connection, lease_id: bytes) -> bytes | None:
+    """Return what the token of a delegated lease says."""
+    row = db.one(_CLAIMS_OF, {"lease": lease_id})
+    return None if row is None or not isinstance(row[0], bytes) else row[0]
+
+
 def count_governance(db: Connection) -> int:
     """Return the number of the last governance record."""
     row = db.one(select(func.coalesce(func.max(governance.c.number), 0)))
@@ -241,8 +280,10 @@ def leaves_of(db: Connection, rows: Sequence[DecisionRow]) -> Mapping[tuple[int,
     return found
 
 
-def leaves_at(db: Connection, rows: Sequence[GovernanceRow]) -> Mapping[tuple[int, int], bytes]:
-    """Return the leaves of the ledger at the places that governance records name."""
+def leaves_at(
+    db: Connection, rows: Sequence[GovernanceRow | DelegationRow]
+) -> Mapping[tuple[int, int], bytes]:
+    """Return the leaves of the ledger at the places that records with one leaf each name."""
     found: dict[tuple[int, int], bytes] = {}
     for row in rows:
         where = {"of": row.shard, "first": row.position, "last": row.position}
@@ -282,6 +323,16 @@ def root_rows(db: Connection) -> list[RootRow]:
 def credential_rows(db: Connection) -> list[CredentialRow]:
     """Return every admin credential."""
     return [_row(CredentialRow, row) for row in db.rows(_CREDENTIALS)]
+
+
+def revocation_rows(db: Connection) -> list[RevocationRow]:
+    """Return every revocation, in the order of their numbers."""
+    return [_row(RevocationRow, row) for row in db.rows(_REVOCATIONS)]
+
+
+def revocation_records(db: Connection) -> list[bytes]:
+    """Return every governance record about a revocation, in the order of the ledger."""
+    return [row[0] for row in db.rows(_REVOKED) if isinstance(row[0], bytes)]
 
 
 def join_token_rows(db: Connection) -> list[JoinTokenRow]:

@@ -37,6 +37,7 @@ from bootlease.store.tables import (
     join_tokens,
     nodes,
     pending_enrolments,
+    proposals,
 )
 from bootlease.store.tail import Tail, load_tail
 
@@ -47,6 +48,8 @@ _VOID: Final = (
     delete(challenges),
     delete(pending_enrolments),
     delete(answers),
+    # Its proposer may have been revoked since.
+    delete(proposals),
     # One that looks free may have been bound to a node since.
     delete(join_tokens).where(join_tokens.c.node.is_(None)),
 )

@@ -35,6 +35,8 @@ from bootlease.store.tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bootlease.store.appender import Appender
     from bootlease.store.connection import Connection, Row
 
@@ -113,6 +115,7 @@ _REPLACE: Final = (
 
 _token = join_tokens.c
 _ADD_TOKEN: Final = insert(join_tokens).inline()
+_TOKEN_LABELS: Final = select(_token.labels).where(_token.digest == bindparam("token"))
 _TOKEN_ADMITS: Final = select(_token.digest).where(
     _token.digest == bindparam("token"),
     _token.expires_at > bindparam("now"),
@@ -174,8 +177,12 @@ def activate(
         _BIND_TOKEN, {"token": join_token, "id": node_id, "now": now}
     ):
         return Activated.JOIN_TOKEN_TAKEN, node_id
-    made = replace(Enrolment.parse(document), enrolled_at=now)
-    kept = _enrol(db, made, ek_chain)
+    before = node(db, node_id)
+    # A node that is known keeps its labels: what an operator took from it since its token was made,
+    # it cannot have back by enrolling once more.
+    labels = _token_labels(db, join_token) if before is None else before.enrolment.labels
+    made = replace(Enrolment.parse(document), enrolled_at=now, labels=labels)
+    kept = adopt(db, made, ek_chain)
     ledger.record(
         ENROLLED,
         {
@@ -190,8 +197,16 @@ def activate(
     return Activated.ENROLLED, node_id
 
 
-def _enrol(db: Connection, enrolment: Enrolment, ek_chain: bytes) -> bytes:
-    """Keep a record, and return the chain that is kept with it."""
+def _token_labels(db: Connection, join_token: bytes | None) -> tuple[str, ...]:
+    row = None if join_token is None else db.one(_TOKEN_LABELS, {"token": join_token})
+    return () if row is None else tuple(row[0].split())
+
+
+def adopt(db: Connection, enrolment: Enrolment, ek_chain: bytes) -> bytes:
+    """Let a node have a record from now on, and return the chain that is kept with it.
+
+    The node's lineage ends, if it has one.
+    """
     same = db.one(_RECORD, {"record": enrolment.digest})
     if same is None:
         db.run(
@@ -279,13 +294,34 @@ def _known(db: Connection, digest: bytes) -> tuple[Enrolment, tuple[bytes, ...]]
 
 
 def add_join_token(
-    db: Connection, ledger: Appender, digest: bytes, *, now: int, expires_at: int, author: str
+    db: Connection,
+    ledger: Appender,
+    digest: bytes,
+    *,
+    now: int,
+    expires_at: int,
+    author: str,
+    labels: Sequence[str] = (),
+    replaces: bytes | None = None,
 ) -> None:
     """Keep the digest of a join token."""
+    given = " ".join(labels)
     db.run(
-        _ADD_TOKEN, {"digest": digest, "created_at": now, "expires_at": expires_at, "node": None}
+        _ADD_TOKEN,
+        {
+            "digest": digest,
+            "created_at": now,
+            "expires_at": expires_at,
+            "node": None,
+            "labels": given,
+            "replaces": replaces,
+        },
     )
     details: dict[str, GovernanceDetail] = {"token": digest, "expires_at": expires_at}
+    if given:
+        details["labels"] = given
+    if replaces is not None:
+        details["replaces"] = replaces
     ledger.record("join-token.created", details, author=author, now=now, subject=digest)
 
 

@@ -8,12 +8,13 @@ from sqlalchemy import func, select
 
 from bootlease.ports import InForce
 from bootlease.store.connection import Connection
-from bootlease.store.tables import policies, reference_sets, roots
+from bootlease.store.tables import policies, reference_sets, revocations, roots
 
 _NUMBERS: Final = select(
     select(func.coalesce(func.max(policies.c.epoch), 0)).scalar_subquery(),
     select(func.coalesce(func.max(reference_sets.c.number), 0)).scalar_subquery(),
     select(func.coalesce(func.max(roots.c.number), 0)).scalar_subquery(),
+    select(func.coalesce(func.max(revocations.c.number), 0)).scalar_subquery(),
 )
 
 

@@ -19,6 +19,7 @@ from bootlease.store.tables import (
     checkpoints,
     cosignatures,
     decisions,
+    delegations,
     entries,
     governance,
     shards,
@@ -93,6 +94,9 @@ _ENTRIES: Final = (
 _DECISION_PLACE: Final = select(
     decisions.c.shard, decisions.c.position, func.length(decisions.c.claims)
 ).where(decisions.c.digest == bindparam("record"))
+_DELEGATION_PLACE: Final = select(delegations.c.shard, delegations.c.position).where(
+    delegations.c.digest == bindparam("record")
+)
 _GOVERNANCE_PLACE: Final = select(governance.c.shard, governance.c.position).where(
     governance.c.digest == bindparam("record")
 )
@@ -219,7 +223,8 @@ def position(db: Connection, record: bytes) -> tuple[int, int, int] | None:
     row = db.one(_DECISION_PLACE, {"record": record})
     if row is not None:
         return row[0], row[1], max(1, row[2] // HASH_SIZE)
-    row = db.one(_GOVERNANCE_PLACE, {"record": record})
+    row = db.one(_DELEGATION_PLACE, {"record": record})
+    row = row or db.one(_GOVERNANCE_PLACE, {"record": record})
     return None if row is None else (row[0], row[1], 1)
 
 

@@ -1,4 +1,4 @@
-"""What the operator decides: policies, reference sets, roots, admin credentials."""
+"""What the operator decides: policies, reference sets, roots."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, insert, select
 
 from bootlease import cbor
-from bootlease.ledger import GovernanceDetail
-from bootlease.ports import StoredCredential, StoredPolicy, StoredReference
+from bootlease.ledger.governance import POLICY_ACTIVATED
+from bootlease.ports import RevokedKind, StoredPolicy, StoredReference, StoredRevocation
+from bootlease.store import revocations
 from bootlease.store.connection import Connection
 from bootlease.store.inforce import numbers_in_force
-from bootlease.store.tables import credentials, policies, reference_sets, roots
+from bootlease.store.tables import policies, reference_sets, roots
 
 if TYPE_CHECKING:
     from bootlease.store.appender import Appender
@@ -46,13 +47,10 @@ _ADD_REFERENCE: Final = (
     .values({name: bindparam(name) for name in reference_sets.c.keys() if name != "number"})  # noqa: SIM118 - a column collection's keys
     .inline()
 )
+_REVOKED_AT_ONCE: Final = "activated with revoke-now"
 _ROOTS: Final = select(roots.c.certificate, roots.c.digest).order_by(roots.c.number)
 _HAS_ROOT: Final = select(roots.c.digest).where(roots.c.digest == bindparam("certificate"))
 _ADD_ROOT: Final = insert(roots).inline()
-_CREDENTIALS: Final = select(credentials.c.digest, credentials.c.label).order_by(
-    credentials.c.created_at, credentials.c.digest
-)
-_ADD_CREDENTIAL: Final = insert(credentials).inline()
 
 
 def policy(db: Connection) -> StoredPolicy | None:
@@ -67,8 +65,10 @@ def policy_of(db: Connection, epoch: int) -> StoredPolicy | None:
     return None if row is None else StoredPolicy(*row)
 
 
-def activate_policy(db: Connection, ledger: Appender, new: StoredPolicy, *, author: str) -> bool:
-    """Append a policy where its epoch is the next one."""
+def activate_policy(
+    db: Connection, ledger: Appender, new: StoredPolicy, *, author: str, revoke_now: bool = False
+) -> bool:
+    """Append a policy where its epoch is the next one; perhaps revoke all epochs before it."""
     current = policy(db)
     if new.epoch != (1 if current is None else current.epoch + 1):
         return False
@@ -83,7 +83,7 @@ def activate_policy(db: Connection, ledger: Appender, new: StoredPolicy, *, auth
         },
     )
     ledger.record(
-        "policy.activated",
+        POLICY_ACTIVATED,
         {
             "epoch": new.epoch,
             "id": new.id,
@@ -95,6 +95,16 @@ def activate_policy(db: Connection, ledger: Appender, new: StoredPolicy, *, auth
         now=new.activated_at,
         subject=new.digest,
     )
+    if revoke_now:
+        floor = StoredRevocation(
+            RevokedKind.EPOCH,
+            str(new.epoch),
+            in_force=True,
+            reason=_REVOKED_AT_ONCE,
+            author=author,
+            at=new.activated_at,
+        )
+        revocations.add(db, ledger, floor)
     return True
 
 
@@ -178,17 +188,3 @@ def add_root(
     )
     ledger.record("root.added", {"digest": digest}, author=author, now=now, subject=digest)
     return True
-
-
-def credentials_of(db: Connection) -> tuple[StoredCredential, ...]:
-    """Return the admin credentials, the oldest first."""
-    return tuple(StoredCredential(*row) for row in db.rows(_CREDENTIALS))
-
-
-def add_credential(
-    db: Connection, ledger: Appender, digest: bytes, *, label: str, now: int, author: str
-) -> None:
-    """Keep the digest of an admin credential."""
-    db.run(_ADD_CREDENTIAL, {"digest": digest, "label": label, "created_at": now})
-    details: dict[str, GovernanceDetail] = {"label": label, "digest": digest}
-    ledger.record("credential.created", details, author=author, now=now, subject=digest)

@@ -24,6 +24,7 @@ from bootlease.ports import (
     EnrolledNode,
     InForce,
     PendingEnrolment,
+    Role,
     Sealer,
     Standing,
     StoredAnswer,
@@ -35,7 +36,17 @@ from bootlease.ports import (
     StoredReference,
     StoreUnavailableError,
 )
-from bootlease.store import backup, decisions, enrolments, registry, retention, transfer
+from bootlease.store import (
+    backup,
+    credentials,
+    decisions,
+    enrolments,
+    operators,
+    proposals,
+    registry,
+    retention,
+    transfer,
+)
 from bootlease.store.aside import Aside, Job, P
 from bootlease.store.auditreader import AuditReader, lease_proof
 from bootlease.store.commits import Prepared, packed_logs
@@ -43,7 +54,11 @@ from bootlease.store.connection import Connection
 from bootlease.store.database import Database
 from bootlease.store.inforce import numbers_in_force
 from bootlease.store.retention import Pruned
+from bootlease.store.sqlcontinuity import SQLContinuity
+from bootlease.store.sqldelegations import SQLDelegations
 from bootlease.store.sqlledger import SQLLedger
+from bootlease.store.sqloperators import SQLOperators
+from bootlease.store.streams import SQLEventStreams, drop_aged
 from bootlease.store.tail import load_tail
 from bootlease.store.wal import WALKeeper
 from bootlease.store.writer import Writer
@@ -75,6 +90,10 @@ class SQLStore:
         self._writer = Writer(writable, sealer, prefix, after_commit=self._wal.after_commit)
         self._published = Aside(database.connect(read_only=True))
         self._ledger = SQLLedger(self._published, self._writer)
+        self._streams = SQLEventStreams(self._published, self._writer)
+        self._operators = SQLOperators(self._aside, self._writer)
+        self._continuity = SQLContinuity(self._aside, self._writer)
+        self._delegations = SQLDelegations(self._aside, self._writer)
 
     @classmethod
     def open(cls, path: Path, sealer: Sealer, prefix: str) -> SQLStore:
@@ -99,6 +118,26 @@ class SQLStore:
         """See ``Store``."""
         return self._ledger
 
+    @property
+    def operators(self) -> SQLOperators:
+        """See ``Store``."""
+        return self._operators
+
+    @property
+    def delegations(self) -> SQLDelegations:
+        """See ``Store``."""
+        return self._delegations
+
+    @property
+    def continuity(self) -> SQLContinuity:
+        """See ``Store``."""
+        return self._continuity
+
+    @property
+    def streams(self) -> SQLEventStreams:
+        """See ``Store``."""
+        return self._streams
+
     def close(self) -> None:
         """Finish the writes that wait and close the connections."""
         self._writer.close()
@@ -122,7 +161,7 @@ class SQLStore:
     ) -> tuple[Activated, bytes | None]:
         """See ``Store``."""
         return await self._writer.submit_recorded(
-            now, lambda db, to: enrolments.activate(db, to, enrolment, secret_digest, now=now)
+            now, lambda db, to: operators.activate(db, to, enrolment, secret_digest, now=now)
         )
 
     async def node(self, node: bytes) -> EnrolledNode | None:
@@ -186,11 +225,15 @@ class SQLStore:
         """See ``Store``."""
         return self._read(numbers_in_force)
 
-    async def activate_policy(self, policy: StoredPolicy, *, author: str) -> bool:
+    async def activate_policy(
+        self, policy: StoredPolicy, *, author: str, revoke_now: bool = False
+    ) -> bool:
         """See ``Store``."""
         return await self._writer.submit_recorded(
             policy.activated_at,
-            lambda db, to: registry.activate_policy(db, to, policy, author=author),
+            lambda db, to: registry.activate_policy(
+                db, to, policy, author=author, revoke_now=revoke_now
+            ),
         )
 
     async def policy(self) -> StoredPolicy | None:
@@ -219,13 +262,27 @@ class SQLStore:
         return self._read(registry.roots_of)
 
     async def add_join_token(
-        self, digest: bytes, *, now: int, expires_at: int, author: str
+        self,
+        digest: bytes,
+        *,
+        now: int,
+        expires_at: int,
+        author: str,
+        labels: Sequence[str] = (),
+        replaces: bytes | None = None,
     ) -> None:
         """See ``Store``."""
         await self._writer.submit_recorded(
             now,
             lambda db, to: enrolments.add_join_token(
-                db, to, digest, now=now, expires_at=expires_at, author=author
+                db,
+                to,
+                digest,
+                now=now,
+                expires_at=expires_at,
+                author=author,
+                labels=labels,
+                replaces=replaces,
             ),
         )
 
@@ -233,18 +290,26 @@ class SQLStore:
         """See ``Store``."""
         return self._read(enrolments.join_token_admits, digest, node, now=now)
 
-    async def add_credential(self, digest: bytes, *, label: str, now: int, author: str) -> None:
+    async def add_credential(
+        self,
+        digest: bytes,
+        *,
+        label: str,
+        now: int,
+        author: str,
+        roles: Sequence[Role],
+        maker: bytes | None = None,
+        joint: bool = False,
+    ) -> None:
         """See ``Store``."""
+        new = StoredCredential(digest, label, tuple(roles), now, maker, joint)
         await self._writer.submit_recorded(
-            now,
-            lambda db, to: registry.add_credential(
-                db, to, digest, label=label, now=now, author=author
-            ),
+            now, lambda db, to: credentials.add_credential(db, to, new, author=author)
         )
 
     async def credentials(self) -> Sequence[StoredCredential]:
         """See ``Store``."""
-        return self._read(registry.credentials_of)
+        return self._read(credentials.credentials_of)
 
     async def record_event(
         self, kind: str, details: Mapping[str, GovernanceDetail], *, now: int, author: str
@@ -333,7 +398,10 @@ class SQLStore:
 
     async def sweep(self, *, now: int) -> None:
         """See ``Store``."""
+        await self._writer.submit(proposals.sweep, now=now)
         for sweep in (enrolments.sweep, decisions.sweep_challenges, decisions.sweep_answers):
             # In portions, between which decisions have their turn.
             while await self._writer.submit(sweep, now=now) == decisions.SWEPT_AT_ONCE:
                 pass
+        while await self._writer.submit(drop_aged, now=now):
+            pass

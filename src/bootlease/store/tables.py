@@ -9,7 +9,8 @@ What each keeps, and what must hold of it:
 - Decisions, the ledger and all that they name by digest are append-only (``APPEND_ONLY``): triggers
   forbid the rest, whoever opens the file. Evidence and logs (``PRUNED``) may be deleted where a
   row of ``prunings`` says that they are too old to keep; nobody may ever alter them.
-- ``challenges``, ``pending_enrolments`` and ``answers`` are short-lived; what has expired is swept.
+- ``challenges``, ``pending_enrolments``, ``proposals`` and ``answers`` are short-lived; what has
+  expired is swept.
 - ``blobs`` are content-addressed: a fleet booting one image stores its log once.
 - ``entries``, ``tiles`` and ``checkpoints`` are the ledger. A tile is stored when it is full; the
   last one of each level is made from what is below it.
@@ -35,6 +36,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    UniqueConstraint,
     text,
 )
 
@@ -50,6 +52,7 @@ METADATA: Final = MetaData(
 APPEND_ONLY: Final = (
     "decisions",
     "token_signatures",
+    "delegations",
     "policies",
     "reference_sets",
     "roots",
@@ -61,12 +64,16 @@ APPEND_ONLY: Final = (
     "checkpoints",
     "cosignatures",
     "prunings",
+    "revocations",
 )
 PRUNED: Final = ("evidence", "blobs")
 
 IMPORTED: Final = "imported"
 """Name of the setting that marks a database as made of an export: its value is the SHA-256 of that
 file, in hex. It has no nodes, and no verifier opens it."""
+
+TWO_PERSON: Final = "two-person"
+"""Name of the setting that is there while the two-person rule holds."""
 
 settings: Final = Table(
     "settings",
@@ -80,8 +87,15 @@ credentials: Final = Table(
     METADATA,
     Column("digest", LargeBinary, primary_key=True),
     Column("label", String, nullable=False),
+    Column("roles", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("maker", LargeBinary),
+    Column("joint", Integer, nullable=False),
+    Column("revoked_at", BigInteger),
 )
+"""``maker`` is the credential of whoever saw this one when it was made; ``joint`` tells that two
+persons made it, because the two-person rule demanded that. Rows stay when they are revoked: who
+made whom decides who may approve what."""
 
 join_tokens: Final = Table(
     "join_tokens",
@@ -90,7 +104,26 @@ join_tokens: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("node", LargeBinary),
+    Column("labels", String, nullable=False),
+    Column("replaces", LargeBinary),
 )
+"""``labels`` go into the record of the node that enrols; it takes the place of ``replaces``."""
+
+proposals: Final = Table(
+    "proposals",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("act", String, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("options", LargeBinary, nullable=False),
+    Column("proposer", LargeBinary, nullable=False),
+    Column("author", String, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("proposed_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+"""What the two-person rule holds back until another person approves it. A row goes when it is
+approved or has expired; the ledger keeps who proposed and approved what."""
 
 roots: Final = Table(
     "roots",
@@ -120,6 +153,19 @@ policies: Final = Table(
     Column("document", LargeBinary, nullable=False),
     Column("activated_at", BigInteger, nullable=False),
 )
+
+revocations: Final = Table(
+    "revocations",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("in_force", Integer, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("author", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""The last row of a kind and subject counts: it revokes, or ends what an earlier one revoked."""
 
 pending_enrolments: Final = Table(
     "pending_enrolments",
@@ -229,6 +275,25 @@ token has more than a thousand; in ``decisions`` they would fill its pages so ba
 three times as much.
 """
 
+delegations: Final = Table(
+    "delegations",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("lease_id", LargeBinary, nullable=False, unique=True),
+    Column("parent", LargeBinary, nullable=False),
+    Column("grant_use", LargeBinary, nullable=False, unique=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("encoding", String, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Column("claims", LargeBinary, nullable=False),
+    Column("signatures", LargeBinary, nullable=False),
+)
+"""Leases that a holder passed on: one row for each grant that became one, for ``grant_use`` is
+unique. ``claims`` is what its token says, whole; ``signatures`` as in ``token_signatures``."""
+
 prunings: Final = Table(
     "prunings",
     METADATA,
@@ -249,6 +314,42 @@ governance: Final = Table(
     Column("position", BigInteger, nullable=False),
 )
 """``subject`` is the digest of what the record is about, where that has one."""
+
+event_streams: Final = Table(
+    "event_streams",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("method", String, nullable=False),
+    Column("audience", String, nullable=False),
+    Column("endpoint", String),
+    Column("authorization", String),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("dropped_at", BigInteger),
+)
+"""``secret`` is the SHA-256 of what the receiver shows. What the verifier shows to it stands in
+``authorization``, the one secret of this database that is no hash: it is sent."""
+
+stream_events: Final = Table(
+    "stream_events",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("stream", String, nullable=False, index=True),
+    Column("jti", String, nullable=False),
+    Column("queued_at", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    UniqueConstraint("stream", "jti"),
+)
+"""What waits for its receiver, which may acknowledge it in any order."""
+
+event_positions: Final = Table(
+    "event_positions",
+    METADATA,
+    Column("source", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""How far decisions and governance records have been made into events."""
 
 shards: Final = Table(
     "shards",

@@ -1,4 +1,4 @@
-"""The whole story on simulated TPMs: enrol, prove, renew, use, change, lose, and be audited.
+"""The whole story on simulated TPMs: enrol, prove, renew, use, take back, change, and be audited.
 
 Everything is real but the silicon: two swtpm processes with EK certificates of a local CA, a
 verifier process with its database, an agent process, a tool server process, HTTP between them.
@@ -7,8 +7,6 @@ Each command that is shown is the command that runs.
 
 from __future__ import annotations
 
-import base64
-import secrets
 import shutil
 import socket
 import tempfile
@@ -18,8 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bootlease.errors import TransportError
 from bootlease.model import HashAlg
@@ -33,12 +29,12 @@ from bootlease.testing.examples import (
     grub_description,
     policy_text,
 )
+from bootlease.testing.holder import Holder
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.manufacture import manufacture
 from bootlease.testing.node_on_swtpm import NodeOnSwtpm, booted_node
 from bootlease.testing.story import Service, Story, run_command, service, wait_until
-from bootlease.token import PrivateKeySigner
-from bootlease.token.pop import make_proof
+from bootlease.testing.takenback import revoke, steal
 
 _BANKS: Final = (HashAlg.SHA256,)
 _LIFE: Final = 6
@@ -105,7 +101,7 @@ def _play(story: Story, folder: Path) -> None:
     golden_state = manufacture(folder / "tpm-golden", ca=ca, banks=_BANKS)
     node_state = manufacture(folder / "tpm-node", ca=ca, banks=_BANKS)
     (folder / "ek-roots.pem").write_bytes(ca.roots_pem)
-    (folder / "policy.toml").write_text(policy_text(life=_LIFE))
+    (folder / "policy.toml").write_text(policy_text(life=_LIFE, delegation_depth=1))
     description = grub_description()
     with booted_node(golden_state, description, _BANKS) as golden:
         _learn(story, folder, golden)
@@ -116,7 +112,10 @@ def _play(story: Story, folder: Path) -> None:
         booted_node(node_state, description, _BANKS) as node,
     ):
         process.wait_for("listening on", seconds=_PATIENCE)
-        tool_arguments = ("--issuer", verifier, "--audience", AUDIENCE, "--scope", SCOPE)
+        tool_arguments = (
+            *("--issuer", verifier, "--audience", AUDIENCE, "--scope", SCOPE),
+            *("--max-depth", "1"),
+        )
         with service("tool server", "bootlease.testing.tool_server", *tool_arguments) as tool:
             url, _ = tool.wait_for("http://", seconds=_PATIENCE)
             scene = _Scene(story, folder, verifier, url.strip(), node)
@@ -142,7 +141,7 @@ def _init_verifier(story: Story, folder: Path, url: str) -> None:
         story,
         *("verifier", "init", "--data", f"{folder}/verifier", "--issuer", url),
         *("--policy", f"{folder}/policy.toml", "--ek-root", f"{folder}/ek-roots.pem"),
-        *("--reference", f"{folder}/golden.json"),
+        *("--reference", f"{folder}/golden.json", "--credential-file", f"{folder}/admin"),
     )
     run_command(
         story, "verifier", "bundle", "--data", f"{folder}/verifier", "-o", f"{folder}/join.json"
@@ -169,16 +168,36 @@ def _work_and_change(scene: _Scene) -> None:
         for line in run_command(story, "token", "show", str(scene.token_file)).splitlines():
             if line.strip():
                 story.tell(line)
-        _expect(scene, 200)
-        last = _Holder.read(scene)
+        _expect_served(scene)
+        _take_back(scene, agent)
+        last = Holder.read(scene.token_file, scene.key_file)
         shutil.copyfile(scene.token_file, scene.folder / _COPY)
+        seen = len(agent.lines(""))
         story.step(f"At run time, something extends PCR {_RUN_TIME_PCR}; the log does not say what")
         scene.node.device.pcr_extend(
             _RUN_TIME_PCR, {HashAlg.SHA256: HashAlg.SHA256.digest(b"something else")}
         )
         changed = time.monotonic()
         _tell_refusal(story, agent, seen)
-        _lapse(scene, last, changed)
+        _end(scene, last, changed)
+
+
+def _take_back(scene: _Scene, agent: Service) -> None:
+    story = scene.story
+    story.step("A thief copies token and key, and passes the lease on to a key of his own")
+    _wait_for_renewal(agent)
+    thief = steal(story, scene.folder, scene.tool, scene.token_file, scene.key_file)
+    story.step("The operator revokes that lease; the tool server hears of it at once")
+    revoke(story, thief, scene.verifier)
+    story.step("The node still boots what it should: it renews, and works on")
+    story.tell(_wait_for_renewal(agent))
+    _expect_served(scene)
+
+
+def _wait_for_renewal(agent: Service) -> str:
+    """Return what an agent says of a lease that it gets from now on."""
+    line, _ = agent.wait_for(" granted: ", seconds=_PATIENCE, after=len(agent.lines("")))
+    return line
 
 
 def _boot_another_command_line(scene: _Scene) -> None:
@@ -203,56 +222,21 @@ def _tell_refusal(story: Story, agent: Service, after: int) -> None:
         story.tell(line)
 
 
-@dataclass(frozen=True, slots=True)
-class _Holder:
-    """A token and its confirmation key, kept by somebody who will not let go."""
-
-    token: str
-    signer: PrivateKeySigner
-
-    @classmethod
-    def read(cls, scene: _Scene) -> _Holder:
-        key = load_pem_private_key(scene.key_file.read_bytes(), None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TransportError("the agent's confirmation key is not an EC key")
-        token = base64.urlsafe_b64encode(scene.token_file.read_bytes()).rstrip(b"=").decode()
-        return cls(token, PrivateKeySigner(key))
-
-    def call(self, url: str) -> httpx2.Response:
-        proof = make_proof(
-            self.signer,
-            htm="GET",
-            htu=url,
-            iat=int(time.time()),
-            jti=secrets.token_urlsafe(16),
-            access_token=self.token,
-        )
-        headers = {"Authorization": f"DPoP {self.token}", "DPoP": proof}
-        return httpx2.get(url, headers=headers, timeout=_PATIENCE)
-
-
-def _expect(scene: _Scene, status: int) -> None:
-    answer = _Holder.read(scene).call(scene.tool)
-    if answer.status_code != status:
+def _expect_served(scene: _Scene) -> None:
+    answer = Holder.read(scene.token_file, scene.key_file).call(scene.tool)
+    if answer.status_code != httpx2.codes.OK:
         raise TransportError(f"the tool answered {answer.status_code}: {answer.text}")
     scene.story.tell(f"GET /search -> {answer.status_code} {answer.json()['result']}")
 
 
-def _lapse(scene: _Scene, holder: _Holder, changed: float) -> None:
-    scene.story.step("The agent drops the token; a copy that a thief kept lapses by itself")
+def _end(scene: _Scene, holder: Holder, changed: float) -> None:
+    scene.story.step("The agent drops the token; the refusal ended every copy of it, too")
     wait_until(lambda: not scene.token_file.exists(), seconds=_PATIENCE, what="dropping the token")
     scene.story.tell("the agent's token file is gone")
-    answers: list[httpx2.Response] = []
-
-    def refused() -> bool:
-        answers.append(holder.call(scene.tool))
-        return answers[-1].status_code == httpx2.codes.UNAUTHORIZED
-
-    wait_until(refused, seconds=_PATIENCE, what="the old token's end")
-    took = time.monotonic() - changed
+    answer, at = holder.call_until_refused(scene.tool, seconds=_PATIENCE)
     scene.story.tell(
-        f"GET /search -> 401 {answers[-1].headers['www-authenticate']}, {took:.1f} s after the"
-        f" change (life {_LIFE} s, leeway for clocks 5 s)"
+        f"GET /search, with a copy -> {answer.status_code} {answer.headers['www-authenticate']},"
+        f" {at - changed:.1f} s after the change: at the node's next renewal"
     )
 
 

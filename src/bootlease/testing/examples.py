@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bootlease.testing import policies
 from bootlease.testing.boot_description import (
     GRUB,
     UKI,
@@ -86,62 +87,33 @@ def uki_description() -> BootDescription:
     )
 
 
-PCRS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14)
-"""What the example policy demands: firmware, boot loader, kernel, command line, shim's keys."""
-
-REFERENCE: Final = "golden"
+PCRS: Final = policies.PCRS
+REFERENCE: Final = policies.REFERENCE
+AUDIENCE: Final = policies.AUDIENCE
 SCOPE: Final = "tool:search"
-AUDIENCE: Final = "https://tools.example"
 
 
-def policy_text(*, life: int = 120) -> str:
+def policy_text(*, life: int = 120, delegation_depth: int = 0) -> str:
     """Return a policy, as TOML, for any endorsed node that booted what ``REFERENCE`` holds.
 
     Args:
         life: Seconds that a lease lives.
+        delegation_depth: How often it may be passed on.
     """
-    return f"""\
-schema = 1
-id = "example"
-mode = "enforce"
-
-[quote]
-banks = ["sha256"]
-pcrs = {list(PCRS)}
-unsafe_clock = "note"
-
-[references]
-accept = ["{REFERENCE}"]
-
-[boot]
-secure_boot = "required"
-deployed_mode = "not-required"
-exit_boot_services = "required"
-option_roms = "note"
-unsafe_setup_mode = "refuse"
-unsafe_test_keys = "refuse"
-unsafe_debug_mode = "refuse"
-unsafe_dma = "refuse"
-unsafe_shim_validation = "refuse"
-phases = []
-
-[ima]
-appraise = "off"
-
-[lease]
-life = {life}
-scopes = ["{SCOPE}"]
-audiences = ["{AUDIENCE}"]
-max_leases = 16
-
-[enrolment]
-admit = "any-endorsed"
-ek_algorithm = "ecc-p256"
-allow_ek = []
-vendors = ["any"]
-refuse_firmware = []
-crl = "when-given"
-unsafe_unendorsed_ek = []
-unsafe_software_tpm = ["id:00001014/swtpm/*"]
-unsafe_sha1_signatures = false
-"""
+    strict = dict.fromkeys(
+        [
+            *("boot__unsafe_setup_mode", "boot__unsafe_test_keys", "boot__unsafe_debug_mode"),
+            *("boot__unsafe_dma", "boot__unsafe_shim_validation"),
+        ],
+        '"refuse"',
+    )
+    return policies.make_policy(
+        policies.permit([SCOPE]),
+        **strict,
+        id='"example"',
+        quote__unsafe_clock='"note"',
+        boot__secure_boot='"required"',
+        boot__exit_boot_services='"required"',
+        lease__life=str(life),
+        lease__delegation_depth=str(delegation_depth),
+    )

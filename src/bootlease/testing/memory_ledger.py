@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +17,6 @@ from types import SimpleNamespace
 from typing import Final, cast
 
 import httpx2
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -39,6 +36,7 @@ from bootlease.ledger import (
 from bootlease.ledger.governance import CHECKPOINT, LEDGER_OPENED, SHARD_OPENED
 from bootlease.ledger.tiles import TILE_HEIGHT
 from bootlease.ports import Shard
+from bootlease.testing.served import served
 from bootlease.token import PrivateKeySigner
 from bootlease.verifier.app import build_app
 from bootlease.verifier.limits import DEFAULT_LIMITS
@@ -260,30 +258,11 @@ def ledger_app(ledger: MemoryLedger) -> FastAPI:
     return build_app(cast("Service", service))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn in a thread, which cannot have signal handlers."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @contextmanager
 def published(ledger: MemoryLedger, *, port: int = 0) -> Iterator[str]:
     """Publish the ledger on this machine and give its URL; port 0 picks a free one."""
-    config = uvicorn.Config(
-        ledger_app(ledger), lifespan="off", log_config=None, timeout_graceful_shutdown=1
-    )
-    server = _Server(config)
-    with socket.create_server(("127.0.0.1", port)) as listening:
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with served(ledger_app(ledger), port=port) as url:
+        yield url
 
 
 class InProcess(httpx2.BaseTransport):

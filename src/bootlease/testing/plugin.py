@@ -95,22 +95,15 @@ def verifier(
     local_ca: LocalCA, boot_description: BootDescription, tmp_path: Path
 ) -> Iterator[VerifierProcess]:
     """A verifier process whose policy accepts what ``simulated_node`` booted, and nothing else."""
-    from bootlease.eventlog import parse_event_log, replay
     from bootlease.model import HashAlg
-    from bootlease.reference import learn, serialise_reference
+    from bootlease.reference import serialise_reference
     from bootlease.testing import examples
     from bootlease.testing.boot import simulate_boot
+    from bootlease.testing.golden import golden_reference
     from bootlease.testing.verifier_process import verifier_process
 
     boot = simulate_boot(boot_description, (HashAlg.SHA256,))
-    golden = learn(
-        replay(parse_event_log(boot.event_log)),
-        None,
-        name=examples.REFERENCE,
-        version="1",
-        bank=HashAlg.SHA256,
-        pcrs=examples.PCRS,
-    )
+    golden = golden_reference(boot, pcrs=examples.PCRS)
     folder = tmp_path / "verifier-home"
     folder.mkdir(mode=0o700)
     with verifier_process(

@@ -51,6 +51,7 @@ from bootlease.token import (
     ExecutionClaims,
     KeySet,
     PrivateKeySigner,
+    TokenFormat,
     VerificationKey,
     VerifierID,
     sign_cwt,
@@ -281,10 +282,11 @@ class RecordedHistory:
     def token(self, decided: Decided, lease: int = 0, *, receipt: bool = True) -> LeaseToken:
         """Sign the token of a lease."""
         claims, proof = decided.claims[lease], decided.receipts[lease]
-        if decided.wishes[lease].encoding is TokenEncoding.CWT:
+        encoding = decided.wishes[lease].encoding
+        if encoding is TokenEncoding.CWT:
             token = sign_cwt(claims, self.signer)
             return LeaseToken(attach_receipt(token, proof.cose()) if receipt else token)
-        text = sign_jwt(claims, self.signer).encode()
+        text = sign_jwt(claims, self.signer, TokenFormat(encoding.value)).encode()
         return LeaseToken(text, proof.tlog_proof() if receipt else None)
 
     def keep_signatures(self, decided: Decided) -> tuple[LeaseToken, ...]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from bootlease.eventlog import parse_event_log
 from bootlease.eventlog import replay as replay_log
@@ -34,19 +34,25 @@ from bootlease.evidence.binding import qualifying_data
 from bootlease.evidence.enrolment import node_id
 from bootlease.model import HashAlg
 from bootlease.node.attest import with_list
+from bootlease.ports import OperatorStore, RevokedKind, Role
 from bootlease.reference import DEFAULT_PCRS, AnyReference, learn, serialise_any_reference
+from bootlease.relyingparty.exchange import grant_child
 from bootlease.store import SQLStore
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, REFERENCE, default_lease
 from bootlease.testing.simulated_node import SimulatedNode
+from bootlease.token import Signer, TokenFormat, make_proof
 from bootlease.tpm import accept_endorsement_key, parse_public
 from bootlease.verifier.datadir import DATABASE, load_keys
+from bootlease.verifier.delegation.exchanges import ExchangeRequest
 from bootlease.verifier.keys import Keys
 from bootlease.verifier.leasing import Decided
 from bootlease.verifier.service import Service, SystemClock, build_service
 from bootlease.verifier.setup import Founding, found
+
+T = TypeVar("T")
 
 ISSUER: Final = "https://verifier.example"
 AUTHOR: Final = "operator:auditor"
@@ -166,6 +172,44 @@ class RecordedVerifier:
         node.decisions.append(answer.decision)
         return True
 
+    def pass_on(
+        self,
+        parent: str,
+        holder: Signer,
+        to: Signer,
+        *,
+        depth: int = 0,
+        scope: Sequence[str] | None = None,
+        form: TokenFormat | None = None,
+    ) -> str:
+        """Let a lease's holder pass it on, and the other key exchange the grant for a token.
+
+        Args:
+            parent: The lease's token, as HTTP carries it.
+            holder: Signs with the key that it confirms.
+            to: Signs with the key granted to.
+            depth: How often the child may be passed on.
+            scope: Scope names; all by default.
+            form: ``JWT`` for one; by default the parent's form.
+
+        Raises:
+            ExchangeError: The verifier refuses.
+        """
+        delegating = self.service.delegating
+        grant = grant_child(
+            parent, holder, to.public, scope=scope, depth=depth, clock=self.clock.now
+        )
+        proof = make_proof(
+            to,
+            htm="POST",
+            htu=delegating.url,
+            iat=self.clock.time,
+            jti=hashlib.sha256(grant.encode()).hexdigest(),
+            access_token=None,
+        )
+        request = ExchangeRequest(parent, grant, form, None, None, proof)
+        return self._runner.run(delegating.exchange(request)).token
+
     def challenge(self, node: RecordedNode) -> Challenge:
         """Return a challenge for a node."""
         return self._runner.run(self.service.leasing.challenge(node.node))
@@ -193,12 +237,29 @@ class RecordedVerifier:
         document = serialise_any_reference(reference)
         self._runner.run(self.service.registry.register_reference(document, author=AUTHOR))
 
+    def revoke(self, kind: RevokedKind, subject: str) -> None:
+        """Revoke something."""
+        revoking = self.service.revoking
+        self._runner.run(revoking.revoke(kind, subject, reason="a test", author=AUTHOR))
+
     def add_join_token(self, secret: bytes) -> None:
         """Let a join token be good for an hour."""
         now = self.clock.time
         digest = hashlib.sha256(secret).digest()
         work = self._store.add_join_token(digest, now=now, expires_at=now + 3600, author=AUTHOR)
         self._runner.run(work)
+
+    def add_credential(self, digest: bytes, label: str, *, maker: bytes | None = None) -> None:
+        """Make a credential of every role."""
+        now = self.clock.time
+        work = self._store.add_credential(
+            digest, label=label, now=now, author=AUTHOR, roles=tuple(Role), maker=maker
+        )
+        self._runner.run(work)
+
+    def operate(self, act: Callable[[OperatorStore, int], Coroutine[Any, Any, T]]) -> T:
+        """Let an operator do something now."""
+        return self._runner.run(act(self._store.operators, self.clock.time))
 
     def prune(self, before: int) -> None:
         """Let go of evidence that only decisions before a second need."""

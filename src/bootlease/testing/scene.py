@@ -25,7 +25,6 @@ from bootlease.appraisal import (
     prior_after,
 )
 from bootlease.endorsement import Enrolment, TrustedRoots, parse_certificates
-from bootlease.eventlog import parse_event_log, replay
 from bootlease.evidence import (
     Binding,
     Challenge,
@@ -46,58 +45,24 @@ from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import HashAlg
 from bootlease.node.attest import with_list
 from bootlease.policy import PolicyEpoch, parse_policy
-from bootlease.reference import DEFAULT_PCRS, IMAReferenceSet, ReferenceSet, learn
+from bootlease.reference import IMAReferenceSet, ReferenceSet
 from bootlease.reference.imaset import Origin
+from bootlease.testing import policies
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description
+from bootlease.testing.golden import golden_reference
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.token import PublicKey
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 
 NOW: Final = 1_800_000_000
-AUDIENCE: Final = "https://tools.example"
-REFERENCE: Final = "golden"
 
-POLICY: Final = f"""
-schema = 1
-id = "default"
-mode = "enforce"
-[quote]
-banks = ["sha256"]
-pcrs = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14]
-unsafe_clock = "refuse"
-[references]
-accept = ["{REFERENCE}"]
-[boot]
-secure_boot = "not-required"
-deployed_mode = "not-required"
-exit_boot_services = "not-required"
-option_roms = "note"
-unsafe_setup_mode = "note"
-unsafe_test_keys = "note"
-unsafe_debug_mode = "note"
-unsafe_dma = "note"
-unsafe_shim_validation = "note"
-phases = []
-[ima]
-appraise = "off"
-[lease]
-life = 120
-scopes = ["tool:search", "repo:acme/*"]
-audiences = ["{AUDIENCE}"]
-max_leases = 16
-[enrolment]
-admit = "any-endorsed"
-ek_algorithm = "ecc-p256"
-allow_ek = []
-vendors = ["any"]
-refuse_firmware = []
-crl = "when-given"
-unsafe_unendorsed_ek = []
-unsafe_software_tpm = ["id:00001014/swtpm/*"]
-unsafe_sha1_signatures = false
-"""
+AUDIENCE: Final = policies.AUDIENCE
+REFERENCE: Final = policies.REFERENCE
+
+POLICY: Final = policies.make_policy()
+"""Grants ``SCOPES`` to any endorsed node that booted what ``REFERENCE`` holds."""
 
 
 def plain_key(secret: int = 4711) -> PlainKey:
@@ -194,15 +159,7 @@ class Scene:
         request = EnrolmentRequest(node.ek_public(), node.ak_public(), tuple(node.ek_chain()))
         now = int(ca.root.not_valid_before_utc.timestamp()) + 2 * 86_400
         accepted = accept_enrolment(request, roots, rules, now=now)
-        learned = learn(
-            replay(parse_event_log(boot.event_log)),
-            None,
-            name=REFERENCE,
-            version="1",
-            bank=HashAlg.SHA256,
-            pcrs=DEFAULT_PCRS,
-            match_events=match_events,
-        )
+        learned = golden_reference(boot, match_events=match_events)
         return cls(
             node=node,
             roots=roots,
@@ -254,6 +211,22 @@ class Scene:
             full: Send the log, not only its digest.
             first: First entry of the IMA list to send, other than the one asked for.
         """
+        document = self.document(
+            challenge, leases, previous=previous, log=log, full=full, first=first
+        )
+        return parse_evidence(document)
+
+    def document(
+        self,
+        challenge: Challenge,
+        leases: Sequence[LeaseRequest] = (),
+        *,
+        previous: bytes | None = None,
+        log: bytes | None = None,
+        full: bool = True,
+        first: int | None = None,
+    ) -> bytes:
+        """Return what the node sends for a challenge, which nobody has parsed; see ``attest``."""
         leases = tuple(leases) or (default_lease(),)
         log = self.node.event_log if log is None else log
         binding = Binding(
@@ -272,7 +245,7 @@ class Scene:
         if challenge.ima is not None and self.node.ima is not None:
             asked = 0 if previous is None else challenge.ima
             evidence = with_list(evidence, self.node.ima, asked if first is None else first)
-        return parse_evidence(evidence.encode())
+        return evidence.encode()
 
     def verify(self, evidence: Evidence, challenge: Challenge) -> VerifiedEvidence:
         """Take evidence through the first phase."""

@@ -49,12 +49,14 @@ from bootlease.token import (
     PrivateKeySigner,
     ReferenceClaim,
     Tier,
+    TokenFormat,
     TrustVector,
     VerificationKey,
     VerifierID,
     sign_cwt,
     sign_jwt,
 )
+from bootlease.token.keyrotation import sign_rotation
 from bootlease.tpm import (
     AttestationKey,
     accept_attestation_key,
@@ -113,6 +115,7 @@ class ScriptedVerifier:
         self._nodes: dict[bytes, _Node] = {}
         self._challenges: dict[bytes, Challenge] = {}
         self._answers: dict[bytes, LeaseAnswer] = {}
+        self._rotations: list[str] = []
 
     # -- what an agent calls
 
@@ -163,7 +166,20 @@ class ScriptedVerifier:
         self.after("lease")
         return self.forge(answer)
 
+    def rotations(self) -> tuple[str, ...]:
+        """Tell which token keys named which."""
+        self.before("rotations")
+        return tuple(self._rotations)
+
     # -- what a test does
+
+    def rotate_key(self, *, announce: bool = True) -> None:
+        """Sign with another key from now on."""
+        new = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
+        now = self._clock.now()
+        if announce:
+            self._rotations.append(sign_rotation(ISSUER, new.public, now=now, signer=self._signer))
+        self._signer = new
 
     def forget_node(self, node: bytes) -> None:
         """Lose a node, as an operator does who removes it."""
@@ -216,10 +232,11 @@ class ScriptedVerifier:
         leases, digests, leaves = [], [], []
         for asked in verified.leases:
             claims = self._claims(asked, challenge, verified, place)
-            if asked.encoding is TokenEncoding.JWT:
-                token = sign_jwt(claims, self._signer).encode()
-            else:
+            if asked.encoding is TokenEncoding.CWT:
                 token = sign_cwt(claims, self._signer)
+            else:
+                form = TokenFormat(asked.encoding.value)
+                token = sign_jwt(claims, self._signer, form).encode()
             digests.append(claims.digest)
             leaves.append(encode_leaf(_DIGEST, claims.digest))
             leases.append(
@@ -241,6 +258,8 @@ class ScriptedVerifier:
             expires_at,
             verified.log_digests,
             1,
+            place.began_at,
+            place.heads,
         )
         return LeaseAnswer(
             decision=_DIGEST,
@@ -271,6 +290,7 @@ class ScriptedVerifier:
             scope=asked.scope,
             confirmation=asked.confirmation,
             protection=asked.protection,
+            level=asked.level,
             verifier=VerifierID("bootlease", "scripted"),
             status=Tier.AFFIRMING,
             vector=_VECTOR,

@@ -22,6 +22,7 @@ from bootlease.evidence import Challenge, Evidence, LeaseRequest, PlainKey
 from bootlease.evidence.binding import Binding
 from bootlease.ledger import (
     DecisionRecord,
+    DelegationRecord,
     GrantedLease,
     LedgerSigner,
     NoteKey,
@@ -36,9 +37,13 @@ from bootlease.ports import (
     Committed,
     DecisionCommit,
     InForce,
+    NewDelegation,
     PendingEnrolment,
+    RevokedKind,
+    StoredDelegation,
     StoredPolicy,
     StoredReference,
+    StoredRevocation,
 )
 from bootlease.store import Database, SQLStore
 from bootlease.store.connection import Connection
@@ -252,6 +257,7 @@ class StoredNode:
             now + LIFE,
             {"tcg": digest_of(log)},
             1,
+            now,
         )
         return DecisionCommit(
             node=self.id,
@@ -366,12 +372,45 @@ class StoreScene:
         await self.renew(node, now=now + 1)
         return node
 
+    async def delegate(self, name: bytes = b"a", *, now: int = NOW) -> StoredDelegation:
+        """Record a made-up delegation of a lease that nobody granted."""
+        record = DelegationRecord(
+            issuer="https://verifier.example",
+            node=b"n" * 32,
+            time=now,
+            decision=b"d" * 32,
+            parent=b"p" * 16,
+            parent_claims=b"c" * 32,
+            lease_id=digest_of(name)[:16],
+            scope=("tool:x",),
+            audience="https://rp.example",
+            thumbprint=b"t" * 32,
+            expires_at=now + LIFE,
+            grants=(digest_of(b"grant" + name),),
+            policy_digest=b"d" * 32,
+            policy_epoch=1,
+        )
+        return await self.store.delegations.commit(
+            NewDelegation(
+                *(record.digest, record.encoded, record.lease_id, record.parent),
+                *(digest_of(b"use" + name), record.expires_at, "cwt", b"claims" + name),
+                *(signatures_of([b"claims"]), now),
+            )
+        )
+
     async def prune_nothing(self) -> None:
         """Record a pruning that allows nothing to be deleted."""
         nothing = Plan(0, (), (), 0)
         await self.store._writer.submit_recorded(  # noqa: SLF001 - what no caller needs
             NOW, lambda db, to: announce(db, to, nothing, now=NOW, author=AUTHOR)
         )
+
+    async def revoke(self, node: StoredNode) -> None:
+        """Revoke a node."""
+        revocation = StoredRevocation(
+            RevokedKind.NODE, node.id.hex(), in_force=True, reason="stolen", author=AUTHOR, at=NOW
+        )
+        await self.store.continuity.add_revocation(revocation)
 
     def rows(self, question: str) -> list[Any]:
         """Ask the file, over a connection of one's own."""

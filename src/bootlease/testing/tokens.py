@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,8 @@ from bootlease.token import (
     sign_cwt,
     sign_jwt,
 )
+from bootlease.token.continuity import Continuity, Statement, sign_statement, verify_statement
+from bootlease.token.statuslist import STATUS_RING, StatusList
 
 ISSUER: Final = "https://verifier.example"
 AUDIENCE: Final = "https://tools.example"
@@ -36,6 +39,8 @@ NOW: Final = 1_900_000_000
 """When the claims of ``execution_claims`` were issued."""
 
 LIFE: Final = 120
+VALID: Final = 300
+"""Seconds for which a continuity statement counts."""
 
 
 def fixed_signer(secret: int) -> PrivateKeySigner:
@@ -65,7 +70,7 @@ def execution_claims(number: int = 0, **changes: Any) -> ExecutionClaims:  # noq
         issued_at=NOW,
         not_before=NOW,
         expires_at=NOW + LIFE,
-        lease_id=digest("lease")[:16],
+        lease_id=digest("lease")[:12] + (number % STATUS_RING).to_bytes(4, "big"),
         scope=("tools:read", "repo:acme:*"),
         confirmation=HOLDER.public,
         protection=KeyProtection.PROCESS,
@@ -96,7 +101,35 @@ class FakeIssuer:
         self, claims: ExecutionClaims, token_format: TokenFormat = TokenFormat.CWT
     ) -> bytes | str:
         """Return ``claims`` signed in the given format."""
-        return self.cwt(claims) if token_format is TokenFormat.CWT else self.jwt(claims)
+        if token_format is TokenFormat.CWT:
+            return self.cwt(claims)
+        return sign_jwt(claims, self.signer, token_format)
+
+    def statement(self, **changes: Any) -> str:  # noqa: ANN401 - any member
+        """Return a signed continuity statement of the time ``NOW`` by which nothing has ended.
+
+        Args:
+            changes: Attributes of ``Statement`` to set otherwise, and ``revoked``: the status
+                indexes of leases that have ended.
+        """
+        revoked: Iterable[int] = changes.pop("revoked", ())
+        said: dict[str, Any] = {
+            "issuer": ISSUER,
+            "issued_at": NOW,
+            "sequence": 1,
+            "min_epoch": 0,
+            "key_ids": frozenset({self.signer.key_id}),
+            "status": StatusList.of(revoked),
+            **changes,
+        }
+        said.setdefault("expires_at", said["issued_at"] + VALID)
+        return sign_statement(Statement(**said), self.signer)
+
+    def continuity(self, **changes: Any) -> Continuity:  # noqa: ANN401 - any member
+        """Return the same, verified."""
+        text, at = self.statement(**changes), changes.get("issued_at", NOW)
+        issuer = changes.get("issuer", ISSUER)
+        return verify_statement(text, self.keys, now=at, issuer=issuer, leeway=0)
 
     def cwt(self, claims: ExecutionClaims) -> bytes:
         """Return ``claims`` signed as a CWT."""

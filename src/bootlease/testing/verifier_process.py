@@ -5,7 +5,6 @@ Used by the pytest fixture ``verifier``; it runs ``bootlease verifier`` as a use
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -173,14 +172,13 @@ def verifier_process(
     """
     (parent / "policy.toml").write_text(policy)
     (parent / "roots.pem").write_bytes(roots)
-    arguments = ["--policy", str(parent / "policy.toml"), "--ek-root", str(parent / "roots.pem")]
-    for number, reference in enumerate(references):
-        file = parent / f"reference-{number}.json"
-        file.write_bytes(reference)
-        arguments += ["--reference", str(file)]
+    # In this process: a new one would first import for a second what is imported here.
+    from bootlease.store import SQLStore  # noqa: PLC0415 - see above
+    from bootlease.verifier.setup import Founding, found  # noqa: PLC0415 - see above
+
     folder, url = parent / "verifier", f"{scheme}://127.0.0.1:{free_port()}"
-    made = run_cli("verifier", "init", "--data", str(folder), "--issuer", url, "--json", *arguments)
-    credential = json.loads(made)["admin_credential"]
+    founding = Founding(url, policy.encode(), (roots,), references)
+    credential = found(folder, founding, SQLStore.open)
     verifier = VerifierProcess(folder, url, credential, options, environment or {}, command)
     if prepare is not None:
         prepare()

@@ -12,6 +12,7 @@ from typing import Final
 
 from bootlease import cbor
 from bootlease.token import scope
+from bootlease.token.delegation import Delegation
 from bootlease.token.ear import Tier, TrustVector
 from bootlease.token.publickey import PublicKey
 
@@ -20,7 +21,17 @@ MAX_TEXT: Final = 512
 MAX_NUMBER: Final = (1 << 53) - 1
 """The greatest integer that every JSON parser keeps exact (RFC 7493 §2.2)."""
 
+STATUS_INDEX_BYTES: Final = 4
+STATUS_PATH: Final = "/v1/status"
+"""Of the status list, behind the issuer's URL."""
+
+MAX_LEVEL: Final = 3
 _DIGEST_SIZE: Final = 32
+
+
+def status_index(lease_id: bytes) -> int:
+    """Return a lease's place in its issuer's status list: the last 4 bytes of its id."""
+    return int.from_bytes(lease_id[-STATUS_INDEX_BYTES:], "big")
 
 
 class KeyProtection(enum.IntEnum):
@@ -186,6 +197,9 @@ class ClaimValues:
         reference: The reference set that matched.
         evidence: SHA-256 of the evidence document.
         decision: SHA-256 of the decision record.
+        level: Level 0 to 3 at which the node says it enforces; ``None`` where it said none. Its
+            own word.
+        delegation: Where the lease comes from; ``None`` where the node attested for it.
     """
 
     issuer: str
@@ -209,6 +223,18 @@ class ClaimValues:
     reference: ReferenceClaim
     evidence: bytes
     decision: bytes
+    level: int | None = None
+    delegation: Delegation | None = None
+
+    @property
+    def status_index(self) -> int:
+        """The lease's place in its issuer's status list."""
+        return status_index(self.lease_id)
+
+    @property
+    def status_uri(self) -> str:
+        """Where that status list is."""
+        return self.issuer + STATUS_PATH
 
     def __post_init__(self) -> None:
         require_text("sub", self.subject)
@@ -227,3 +253,5 @@ class ClaimValues:
             raise ValueError("eat_nonce is not 8 to 64 bytes")
         require_digest("evidence", self.evidence)
         require_digest("decision", self.decision)
+        if self.level is not None and not 0 <= self.level <= MAX_LEVEL:
+            raise ValueError(f"the enforcement level is not 0 to {MAX_LEVEL}")

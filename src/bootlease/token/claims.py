@@ -1,7 +1,8 @@
 """The claims of an execution token: one model, the same in CWT and JWT.
 
 Specifications: RFC 8392 and RFC 7519 (registered claims), RFC 8747 and RFC 7800 (``cnf``),
-RFC 9711 (EAT), draft-ietf-rats-ear-04 (the attestation result), RFC 9449 §6 (``cnf.jkt``).
+RFC 9711 (EAT), draft-ietf-rats-ear-04 (the attestation result), RFC 9449 §6 (``cnf.jkt``),
+draft-ietf-oauth-status-list-20 §6 (``status``), RFC 8693 §4.1 (``act``).
 
 | claim | CWT key | JWT name | form |
 |---|---|---|---|
@@ -14,6 +15,7 @@ RFC 9711 (EAT), draft-ietf-rats-ear-04 (the attestation result), RFC 9449 §6 (`
 | submodules | 266 | submods | {"node": EAR appraisal under our profile} |
 | status | 1000 | ear_status | AR4SI tier |
 | verifier | 1004 | ear_verifier_id | {0 developer, 1 build} |
+| status list | 65535 | status | {"status_list": {idx, uri}} |
 | lineage | -66001 | bootlease_lineage | [root, seq, ? prev] / {root, seq, prev} |
 | boot | -66002 | bootlease_boot | [reset_count, restart_count] |
 | policy | -66003 | bootlease_policy | [id, digest, epoch] |
@@ -21,12 +23,17 @@ RFC 9711 (EAT), draft-ietf-rats-ear-04 (the attestation result), RFC 9449 §6 (`
 | evidence digest | -66005 | bootlease_evidence | 32 bytes |
 | decision digest | -66006 | bootlease_decision | 32 bytes |
 | key protection | -66007 | bootlease_key_protection | 0 process, 1 tpm |
+| delegation | -66008 | bootlease_delegation | absent in a lease that a node attested for |
+
+In the submodule, key -66009 (JSON: ``bootlease_level`` in ``ear_attester_claims``) is the level at
+which the node says it enforces, where it said one. The place in the status list is the end of the
+lease id, its URI the issuer's. JSON repeats, for readers of logs, who delegated to whom as ``act``.
 
 Byte strings are base64url text in JSON. Claims that are not in the table are ignored. The
 claims' digest is SHA-256 over their deterministic CWT form, whichever encoding travels.
 
-Not handled: ``ear_attester_claims`` and ``ear_verifier_claims``, whose CBOR labels the draft has
-not settled; ``ear_raw_evidence``: evidence stays with the verifier.
+Not handled: ``ear_verifier_claims``; ``ear_attester_claims`` in CBOR, whose label the draft has not
+settled; ``ear_raw_evidence``: evidence stays with the verifier.
 """
 
 from __future__ import annotations
@@ -51,6 +58,7 @@ from bootlease.token.claimparts import (
     VerifierID,
 )
 from bootlease.token.claimsencoder import encode_claims
+from bootlease.token.delegation import Delegation
 from bootlease.token.ear import (
     EAR_PROFILE,
     NODE_PROFILE,
@@ -62,6 +70,8 @@ from bootlease.token.publickey import PublicKey
 
 _LINEAGE, _BOOT, _POLICY, _REFERENCE = -66001, -66002, -66003, -66004
 _EVIDENCE, _DECISION, _PROTECTION = -66005, -66006, -66007
+_DELEGATION, _LEVEL = -66008, -66009
+_STATUS_LIST = 65535
 
 
 # Parts that the tokens of a fleet or boot share are made once. ``typed``: True is not 1.
@@ -69,6 +79,9 @@ _verifier_id = functools.lru_cache(maxsize=64, typed=True)(VerifierID)
 _boot_claim = functools.lru_cache(maxsize=1024, typed=True)(BootClaim)
 _policy_claim = functools.lru_cache(maxsize=64, typed=True)(PolicyClaim)
 _reference_claim = functools.lru_cache(maxsize=256, typed=True)(ReferenceClaim)
+
+
+_ABSENT: Any = object()
 
 
 def _map(value: object) -> dict[Any, Any]:
@@ -96,6 +109,15 @@ def _protection(value: object) -> KeyProtection:
     return KeyProtection(value)
 
 
+def _level(value: object) -> int | None:
+    if value is _ABSENT:
+        return None
+    # Absent is one thing, null another: what is there must be a level.
+    if type(value) is not int:
+        raise ValueError("the enforcement level is not an integer")
+    return value
+
+
 _Named = TypeVar("_Named")
 
 
@@ -114,6 +136,7 @@ class ExecutionClaims(ClaimValues):
     """
 
     _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
+    _digest: bytes | None = field(init=False, default=None, repr=False, compare=False)
 
     def encoded(self) -> bytes:
         """Return the deterministic CWT claims set: what a CWT signs and the digest hashes."""
@@ -126,12 +149,21 @@ class ExecutionClaims(ClaimValues):
     @property
     def digest(self) -> bytes:
         """SHA-256 of ``encoded()``: the lease's name in lineage and ledger."""
-        return hashlib.sha256(self.encoded()).digest()
+        digest = self._digest
+        if digest is None:
+            digest = hashlib.sha256(self.encoded()).digest()
+            object.__setattr__(self, "_digest", digest)
+        return digest
+
+    def _status_list(self) -> dict[str, dict[str, int | str]]:
+        return {"status_list": {"idx": self.status_index, "uri": self.status_uri}}
 
     def to_cwt(self) -> dict[int, Any]:
         """Return the CWT claims set."""
         lineage, policy = self.lineage, self.policy
         tail = () if lineage.prev is None else (lineage.prev,)
+        level = {} if self.level is None else {_LEVEL: self.level}
+        delegation = {} if self.delegation is None else {_DELEGATION: self.delegation.to_cwt()}
         return {
             1: self.issuer,
             2: self.subject,
@@ -150,10 +182,12 @@ class ExecutionClaims(ClaimValues):
                     1000: self.status.value,
                     1001: self.vector.to_cwt(),
                     1003: self.appraisal_policies,
+                    **level,
                 }
             },
             1000: self.status.value,
             1004: {0: self.verifier.developer, 1: self.verifier.build},
+            _STATUS_LIST: self._status_list(),
             _LINEAGE: (lineage.root, lineage.seq, *tail),
             _BOOT: (self.boot.reset_count, self.boot.restart_count),
             _POLICY: (policy.id, policy.digest, policy.epoch),
@@ -161,6 +195,7 @@ class ExecutionClaims(ClaimValues):
             _EVIDENCE: self.evidence,
             _DECISION: self.decision,
             _PROTECTION: self.protection.value,
+            **delegation,
         }
 
     @classmethod
@@ -178,7 +213,8 @@ class ExecutionClaims(ClaimValues):
             _same("profile", (claims[265], node[265]), (EAR_PROFILE, NODE_PROFILE))
             status = tier_from_value(node[1000])
             _same("ear_status", tier_from_value(claims[1000]), status)
-            return cls(
+            delegation = claims.get(_DELEGATION, _ABSENT)
+            made = cls(
                 issuer=claims[1],
                 subject=claims[2],
                 audience=claims[3],
@@ -200,17 +236,24 @@ class ExecutionClaims(ClaimValues):
                 evidence=claims[_EVIDENCE],
                 decision=claims[_DECISION],
                 protection=_protection(claims[_PROTECTION]),
+                level=_level(node.get(_LEVEL, _ABSENT)),
+                delegation=None if delegation is _ABSENT else Delegation.from_cwt(delegation),
             )
+            _same("status", claims[_STATUS_LIST], made._status_list())
         except KeyError as exc:
             raise MalformedError(f"the token lacks claim {exc.args[0]!r:.40}") from exc
         except (TypeError, ValueError, AttributeError) as exc:
             raise MalformedError(f"the token's claims: {exc}") from exc
+        return made
 
     def to_jwt(self) -> dict[str, Any]:
         """Return the JWT claims set."""
         text, lineage = base64url.encode, self.lineage
         jwk = self.confirmation.jwk()
         prev = {} if lineage.prev is None else {"prev": text(lineage.prev)}
+        level = (
+            {} if self.level is None else {"ear_attester_claims": {"bootlease_level": self.level}}
+        )
         return {
             "iss": self.issuer,
             "sub": self.subject,
@@ -229,10 +272,12 @@ class ExecutionClaims(ClaimValues):
                     "ear_status": self.status.label,
                     "ear_trustworthiness_vector": self.vector.to_jwt(),
                     "ear_appraisal_policy_ids": self.appraisal_policies,
+                    **level,
                 }
             },
             "ear_status": self.status.label,
             "ear_verifier_id": {"developer": self.verifier.developer, "build": self.verifier.build},
+            "status": self._status_list(),
             "bootlease_lineage": {"root": text(lineage.root), "seq": lineage.seq, **prev},
             "bootlease_boot": {
                 "reset_count": self.boot.reset_count,
@@ -250,7 +295,14 @@ class ExecutionClaims(ClaimValues):
             "bootlease_evidence": text(self.evidence),
             "bootlease_decision": text(self.decision),
             "bootlease_key_protection": self.protection.label,
+            **self._delegation_jwt(),
         }
+
+    def _delegation_jwt(self) -> dict[str, Any]:
+        chain = self.delegation
+        if chain is None:
+            return {}
+        return {"bootlease_delegation": chain.to_jwt(), "act": chain.actors()}
 
     @classmethod
     def from_jwt(cls, claims: Mapping[str, Any]) -> ExecutionClaims:
@@ -271,7 +323,9 @@ class ExecutionClaims(ClaimValues):
             _same("ear_status", claims["ear_status"], node["ear_status"])
             _same("cnf.jkt", data(cnf["jkt"]), confirmation.thumbprint())
             prev = data(lineage["prev"]) if "prev" in lineage else None
-            return cls(
+            said = _map(node.get("ear_attester_claims", {}))
+            delegation = claims.get("bootlease_delegation", _ABSENT)
+            made = cls(
                 issuer=claims["iss"],
                 subject=claims["sub"],
                 audience=claims["aud"],
@@ -293,8 +347,12 @@ class ExecutionClaims(ClaimValues):
                 evidence=data(claims["bootlease_evidence"]),
                 decision=data(claims["bootlease_decision"]),
                 protection=_named(PROTECTIONS, claims["bootlease_key_protection"]),
+                level=_level(said.get("bootlease_level", _ABSENT)),
+                delegation=None if delegation is _ABSENT else Delegation.from_jwt(delegation),
             )
+            _same("status", claims["status"], made._status_list())
         except KeyError as exc:
             raise MalformedError(f"the token lacks claim {exc.args[0]!r:.40}") from exc
         except (TypeError, ValueError, AttributeError) as exc:
             raise MalformedError(f"the token's claims: {exc}") from exc
+        return made

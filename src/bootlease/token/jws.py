@@ -11,7 +11,8 @@ Signing joins two encoded parts and calls the ``Signer`` port. The key may be in
 process; joserfc signs with objects that hold the private key, and its hook for other algorithms
 wants such an object all the same, so that it would be longer than the two lines it replaces.
 
-Not handled, and refused: ``crit``, unencoded or detached payloads, JSON serialisation, encryption.
+Not handled, and refused: ``crit`` but for the one parameter that a caller names because it acts on
+it, unencoded or detached payloads, JSON serialisation, encryption.
 ``jku``, ``x5u``, ``x5c`` and ``jwk`` never choose a key: a proof's ``jwk`` must *be* the confirmed
 key.
 """
@@ -32,8 +33,6 @@ from bootlease.token.keys import Algorithm, Signer
 
 _MAX_HEADER: Final = 2048
 """Characters: a proof's header holds its key, which has 1 kB when it is RSA of 4096 bits."""
-
-_NOT_HANDLED: Final = frozenset({"crit", "b64"})
 
 _MODELS: Final = {
     # "EdDSA" of an Ed25519 key means "Ed25519" (RFC 9864 §2.2), the last of the names; joserfc's
@@ -58,18 +57,28 @@ def header_text(text: str, *, max_bytes: int) -> str:
     return header
 
 
-def parse_header(text: str) -> dict[str, Any]:
+def parse_header(text: str, *, critical: str | None = None) -> dict[str, Any]:
     """Parse a protected header from its base64url text.
 
+    Args:
+        text: Unverified base64url text.
+        critical: The one parameter that ``crit`` may name; the caller acts on it.
+
     Raises:
-        MalformedError: Not a JSON object with ``alg`` and ``typ``, or with ``crit`` or ``b64``.
+        MalformedError: Not a JSON object with ``alg`` and ``typ``, or with ``b64``, or with
+            another ``crit``.
     """
     header = strictjson.parse_object(base64url.decode(text))
-    if not _NOT_HANDLED.isdisjoint(header):
+    if "b64" in header or ("crit" in header and not _is_understood(header, critical)):
         raise MalformedError("JWS header has critical parameters that are not understood")
     if type(header.get("alg")) is not str or type(header.get("typ")) is not str:
         raise MalformedError("JWS header lacks alg or typ")
     return header
+
+
+def _is_understood(header: Mapping[str, Any], critical: str | None) -> bool:
+    # RFC 7515 §4.1.11: what crit names is there, and is acted upon, or the JWS is invalid.
+    return critical is not None and header["crit"] == [critical] and critical in header
 
 
 def parse_payload(text: str) -> bytes:

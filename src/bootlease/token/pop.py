@@ -1,7 +1,8 @@
 """Proof of possession: the holder signs each request with the confirmation key.
 
-Specification: RFC 9449 (DPoP) §4.2 (proof), §4.3 (checks), §7 (protected resources). The access
-token is an execution token; a CWT travels in HTTP as base64url text, and ``ath`` is over that text.
+Specification: RFC 9449 (DPoP) §4.2 (proof), §4.3 (checks), §5 (token requests), §7 (protected
+resources). The access token is an execution token; a CWT travels in HTTP as base64url text, and
+``ath`` is over that text. In a request for a token there is none, and no ``ath``.
 
 Not handled: server-provided nonces (§8, §9). The caller must remember ``jti`` (§11.1) until the
 proof is too old to pass; see ``relyingparty``.
@@ -61,7 +62,9 @@ def token_hash(access_token: str) -> str:
     return base64url.encode(hashlib.sha256(access_token.encode("ascii")).digest())
 
 
-def make_proof(signer: Signer, *, htm: str, htu: str, iat: int, jti: str, access_token: str) -> str:
+def make_proof(
+    signer: Signer, *, htm: str, htu: str, iat: int, jti: str, access_token: str | None
+) -> str:
     """Make a proof for one request.
 
     Args:
@@ -70,7 +73,8 @@ def make_proof(signer: Signer, *, htm: str, htu: str, iat: int, jti: str, access
         htu: Target URL; its query and fragment are left out.
         iat: Seconds since the epoch.
         jti: An id never used before, at least 96 random bits.
-        access_token: The token's text, as the Authorization header carries it.
+        access_token: The token's text, as the Authorization header carries it; None in a request
+            for a token.
 
     Raises:
         MalformedError: ``htu`` is not an absolute URL.
@@ -81,8 +85,9 @@ def make_proof(signer: Signer, *, htm: str, htu: str, iat: int, jti: str, access
         "htm": htm,
         "htu": _target(htu),
         "iat": iat,
-        "ath": token_hash(access_token),
     }
+    if access_token is not None:
+        claims["ath"] = token_hash(access_token)
     return sign_compact(encode_header(header), strictjson.serialise(claims), signer)
 
 
@@ -92,7 +97,7 @@ def verify_proof(
     confirmation: PublicKey,
     htm: str,
     htu: str,
-    access_token: str,
+    access_token: str | None,
     now: float,
     max_age: int = DEFAULT_MAX_AGE,
     leeway: int = 5,
@@ -106,7 +111,7 @@ def verify_proof(
         confirmation: The key that the verified token confirms.
         htm: The request's method.
         htu: The request's URL as the client must have seen it, proxies undone.
-        access_token: The token's text as presented.
+        access_token: The token's text as presented; None where a token is asked for.
         now: Seconds since the epoch.
         max_age: Seconds a proof may be old.
         leeway: Seconds by which clocks may differ.
@@ -143,6 +148,17 @@ def verify_proof(
     return VerifiedProof(jti, iat, confirmation.thumbprint())
 
 
+def proof_key(proof: str) -> PublicKey:
+    """Return the key that a proof says has made it, unverified: where no token names one.
+
+    Raises:
+        MalformedError: Not a proof.
+    """
+    return PublicKey.from_jwk(
+        parse_header(header_text(proof, max_bytes=MAX_PROOF_BYTES)).get("jwk")
+    )
+
+
 def _identity(claims: dict[str, Any]) -> tuple[str, int]:
     jti, iat = claims.get("jti"), claims.get("iat")
     if type(jti) is not str or not 0 < len(jti) <= _MAX_JTI or not jti.isprintable():
@@ -153,10 +169,11 @@ def _identity(claims: dict[str, Any]) -> tuple[str, int]:
 
 
 def _request_findings(
-    claims: dict[str, Any], htm: str, htu: str, access_token: str
+    claims: dict[str, Any], htm: str, htu: str, access_token: str | None
 ) -> Iterable[Finding]:
     method, target, bound = claims.get("htm"), claims.get("htu"), claims.get("ath")
-    if type(method) is not str or type(target) is not str or type(bound) is not str:
+    wanted = None if access_token is None else token_hash(access_token)
+    if type(method) is not str or type(target) is not str or type(bound) is not type(wanted):
         raise MalformedError("the proof lacks htm, htu or ath")
     if method != htm:
         yield Finding(
@@ -169,7 +186,7 @@ def _request_findings(
         yield Finding(
             "pop.url.mismatch", "The proof is for another URL.", expected=htu, seen=target[:256]
         )
-    if bound != token_hash(access_token):
+    if bound != wanted:
         yield Finding("pop.token.mismatch", "The proof is for another token.")
 
 

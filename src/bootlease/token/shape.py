@@ -18,11 +18,11 @@ _TEXTS: Final = (str, str, str)
 _TIMES: Final = (int, int, int)
 
 _CWT_KEYS: Final[_Keys] = (
-    *(1, 2, 3, 4, 5, 6, 7, 8, 9, 265, 266, 1000, 1004),
+    *(1, 2, 3, 4, 5, 6, 7, 8, 9, 265, 266, 1000, 1004, 65535),
     *(-66001, -66002, -66003, -66004, -66005, -66006, -66007),
 )
 _CWT_TYPES: Final[_Types] = (
-    *(*_TEXTS, *_TIMES, bytes, dict, str, str, dict, int, dict),
+    *(*_TEXTS, *_TIMES, bytes, dict, str, str, dict, int, dict, dict),
     *(list, list, list, list, bytes, bytes, int),
 )
 _CWT_NODE_KEYS: Final[_Keys] = (10, 265, 1000, 1001, 1003)
@@ -30,12 +30,12 @@ _CWT_NODE_TYPES: Final[_Types] = (bytes, str, int, dict, list)
 
 _JWT_KEYS: Final[_Keys] = (
     *("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope"),
-    *("eat_profile", "submods", "ear_status", "ear_verifier_id"),
+    *("eat_profile", "submods", "ear_status", "ear_verifier_id", "status"),
     *("bootlease_lineage", "bootlease_boot", "bootlease_policy", "bootlease_reference"),
     *("bootlease_evidence", "bootlease_decision", "bootlease_key_protection"),
 )
 _JWT_TYPES: Final[_Types] = (
-    *(*_TEXTS, *_TIMES, str, dict, str, str, dict, str, dict),
+    *(*_TEXTS, *_TIMES, str, dict, str, str, dict, str, dict, dict),
     *(dict, dict, dict, dict, str, str, str),
 )
 _JWT_NODE_KEYS: Final[_Keys] = (

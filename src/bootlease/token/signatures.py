@@ -104,7 +104,9 @@ class TokenSignatures:
     def _token(self, claims: ExecutionClaims, form: TokenFormat, signature: bytes) -> bytes:
         if form is TokenFormat.CWT:
             return join_cwt(claims, signature, algorithm=self.algorithm, key_id=self.key_id)
-        joined = join_jwt(claims, signature, algorithm=self.algorithm, key_id=self.key_id)
+        joined = join_jwt(
+            claims, signature, algorithm=self.algorithm, key_id=self.key_id, form=form
+        )
         return joined.encode("ascii")
 
 

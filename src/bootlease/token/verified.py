@@ -20,12 +20,21 @@ CWT_TYP: Final = f'application/eat+cwt; eat_profile="{EAR_PROFILE}"'
 JWT_TYP: Final = "eat+jwt"
 """Media types of the two forms (RFC 9782); the EAR draft prints ``eat-cwt`` by mistake."""
 
+POSSESSION: Final = "bootlease_pop"
+"""The critical header parameter of a JWT (RFC 7515 §4.1.11): who does not know it, and so would
+take the token from whoever has it, must refuse the token."""
+
+BY_DPOP: Final = "dpop"
+"""Its one value: possession is proven as RFC 9449 says."""
+
 
 class TokenFormat(enum.Enum):
-    """How a token is encoded."""
+    """How a token is encoded, and whether a consumer that knows no possession may take it."""
 
     CWT = "cwt"
     JWT = "jwt"
+    UNSAFE_BEARER = "unsafe-bearer"
+    """A JWT that any JWT library takes, from whoever has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ Token = TypeVar("Token", bound=AuthenticToken)
 
 
 def _read(token_format: TokenFormat, payload: bytes, members: dict[Any, Any]) -> ExecutionClaims:
-    if token_format is TokenFormat.JWT:
+    if token_format is not TokenFormat.CWT:
         return ExecutionClaims.from_jwt(members)
     claims = ExecutionClaims.from_cwt(members)
     if claims.encoded() == payload:

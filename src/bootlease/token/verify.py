@@ -57,7 +57,7 @@ def parse_token(token: bytes | str) -> tuple[TokenFormat, ExecutionClaims]:
     form = unwrap(token)
     if isinstance(form, bytes):
         return TokenFormat.CWT, parse_cwt(form)[1]
-    return TokenFormat.JWT, parse_jwt(form)[1]
+    return parse_jwt(form)
 
 
 def verify_token(

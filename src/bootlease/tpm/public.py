@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Final
 
 from bootlease.errors import MalformedError
+from bootlease.frozen import quick_init
 from bootlease.model import HashAlg
 from bootlease.tpm.algorithms import TPMRH, TPMAlg, TPMAObject, TPMECCCurve, algorithm_name
 from bootlease.tpm.signature import MAX_ECC_BYTES, MAX_RSA_BYTES
@@ -39,6 +40,11 @@ CURVE_BYTES: Final[dict[int, int]] = {
 """Bytes of a coordinate, for the curves that can be used."""
 
 _HEAD: Final = struct.Struct(">HHI")
+_PLAIN_COORDINATE: Final = 32
+_PLAIN_POINT: Final = struct.Struct(">H32sH32s")
+_NO_POINT: Final = bytes(4)
+_MAX_REMEMBERED: Final = 128
+"""Anybody can send keys: what is kept of them is bounded in number and in size."""
 _KNOWN_ATTRIBUTES: Final = int(reduce(or_, TPMAObject))
 _SYMMETRIC: Final = frozenset(
     map(int, (TPMAlg.AES, TPMAlg.SM4, TPMAlg.CAMELLIA, TPMAlg.TDES)),
@@ -159,6 +165,7 @@ class TPMSECCPoint:
         return sized(self.x) + sized(self.y)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class TPMTPublic:
     """TPMT_PUBLIC, unverified.
@@ -278,6 +285,39 @@ def parse_public(data: bytes) -> TPMTPublic:
     Raises:
         MalformedError: The bytes have another form, or more follow.
     """
+    return _parse_plain(data) or _parse_any(data)
+
+
+def _parse_plain(data: bytes) -> TPMTPublic | None:
+    """Cut off the point of a key on a curve of 256 bits; ``None`` where that does not succeed.
+
+    A fleet's keys are of a few kinds, which are read once; only the point is another in each.
+    """
+    start = len(data) - _PLAIN_POINT.size
+    if not 0 < start <= _MAX_REMEMBERED:
+        return None
+    x_size, x, y_size, y = _PLAIN_POINT.unpack_from(data, start)
+    kind = _ecc_kind(bytes(data[:start])) if x_size == y_size == _PLAIN_COORDINATE else None
+    if kind is None:
+        return None
+    public = TPMTPublic(*kind, TPMSECCPoint(x, y))
+    object.__setattr__(public, "parsed", bytes(data))
+    return public
+
+
+@lru_cache(maxsize=256)
+def _ecc_kind(head: bytes) -> tuple[int, TPMAObject, bytes, TPMSECCParms] | None:
+    """Read TPMT_PUBLIC of an ECC key up to its point; ``None`` if that is not what it is."""
+    try:
+        public = _parse_any(head + _NO_POINT)
+    except MalformedError:
+        return None
+    if not isinstance(public.parameters, TPMSECCParms) or public.unique != TPMSECCPoint(b"", b""):
+        return None
+    return public.name_alg, public.object_attributes, public.auth_policy, public.parameters
+
+
+def _parse_any(data: bytes) -> TPMTPublic:
     reader = Reader(data)
     kind, name_alg, attributes = reader.unpack(_HEAD)
     # A TPM answers TPM_RC_RESERVED_BITS; and the enum must not grow with every input.

@@ -150,10 +150,11 @@ class VerificationKey:
         if self.hash_alg not in SIGNATURE_HASHES:
             raise ValueError(f"hash {self.hash_alg.label} does not sign")
         order = 0
-        if isinstance(self.key, ec.EllipticCurvePublicKey):
-            order = _ORDERS.get(self.key.curve.name, 0)
+        if is_ecc:
+            curve = cast("ec.EllipticCurvePublicKey", self.key).curve.name
+            order = _ORDERS.get(curve, 0)
             if not order:
-                raise ValueError(f"curve {self.key.curve.name} does not sign")
+                raise ValueError(f"curve {curve} does not sign")
         object.__setattr__(self, "_order", order)
         # Looked up once: hashing an enum member costs more than the bounds of a whole quote.
         object.__setattr__(self, "_ecdsa", _ECDSA[self.hash_alg])

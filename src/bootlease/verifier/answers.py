@@ -37,7 +37,14 @@ from bootlease.ports import (
     InForce,
     StoredLineage,
 )
-from bootlease.token import ExecutionClaims, Signer, VerifierID, sign_cwt, sign_jwt
+from bootlease.token import (
+    ExecutionClaims,
+    Signer,
+    TokenFormat,
+    VerifierID,
+    sign_cwt,
+    sign_jwt,
+)
 from bootlease.token.receipts import attach_receipt
 from bootlease.token.signatures import TokenSignatures
 from bootlease.verifier.problems import (
@@ -235,5 +242,5 @@ def _issue(claims: ExecutionClaims, encoding: TokenEncoding, signer: Signer) -> 
     if encoding is TokenEncoding.CWT:
         token = sign_cwt(claims, signer)
     else:
-        token = sign_jwt(claims, signer).encode("ascii")
+        token = sign_jwt(claims, signer, TokenFormat(encoding.value)).encode("ascii")
     return IssuedLease(claims.lease_id, encoding, token, claims.digest, claims.expires_at)

@@ -17,18 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bootlease import __version__
 from bootlease.errors import MalformedError
 from bootlease.ports import StoreBusyError, StoreUnavailableError
-from bootlease.verifier import (
-    admin_routes,
-    explanation_routes,
-    ledger_routes,
-    node_routes,
-    proof_routes,
-    public_routes,
-    root_routes,
-)
 from bootlease.verifier.bodies import announced_length, tiers_of_operators, tiers_of_strangers
-from bootlease.verifier.contract import complete
-from bootlease.verifier.events import log_event
+from bootlease.verifier.loglines import log_event
 from bootlease.verifier.problems import (
     MEDIA_TYPE,
     ProblemError,
@@ -36,6 +26,27 @@ from bootlease.verifier.problems import (
     encode_problem,
     problem_members,
 )
+from bootlease.verifier.routes import (
+    admin,
+    continuity,
+    credentials,
+    discovery,
+    events,
+    explanations,
+    introspection,
+    ledger,
+    nodes,
+    operators,
+    proofs,
+    proposals,
+    public,
+    revocations,
+    roots,
+    streams,
+    tokens,
+)
+from bootlease.verifier.routes.contract import complete
+from bootlease.verifier.routes.listening import Listeners
 from bootlease.verifier.service import Service
 
 _CLOSES: Final = frozenset({ProblemKind.TOO_LARGE, ProblemKind.TIMEOUT, ProblemKind.MEDIA})
@@ -45,19 +56,29 @@ _ROUTING: Final = {404: ProblemKind.NOT_FOUND, 405: ProblemKind.METHOD}
 _RawHeaders = list[tuple[bytes, bytes]]
 _ID_BYTES: Final = 8
 ROUTES: Final = (
-    node_routes,
-    admin_routes,
-    root_routes,
-    proof_routes,
-    explanation_routes,
-    public_routes,
-    ledger_routes,
+    nodes,
+    admin,
+    revocations,
+    introspection,
+    continuity,
+    operators,
+    credentials,
+    proposals,
+    roots,
+    proofs,
+    explanations,
+    public,
+    discovery,
+    events,
+    streams,
+    ledger,
+    tokens,
 )
 """The modules whose routes the application has."""
 _OFTEN: Final = re.compile(r"/v1/nodes/([0-9a-f]{64})/(challenges|leases)")
 _ROUTES: Final[dict[str, Callable[[Request], Awaitable[Response]]]] = {
-    "challenges": node_routes.challenge,
-    "leases": node_routes.lease,
+    "challenges": nodes.challenge,
+    "leases": nodes.lease,
 }
 _ON_EVERY_ANSWER: Final = (b"x-content-type-options", b"nosniff")
 _NOT_KEPT: Final = (b"cache-control", b"no-store")
@@ -75,6 +96,7 @@ def build_app(service: Service) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
+    app.state.listeners = Listeners(service.limits)
     app.state.strangers = tiers_of_strangers(service.limits)
     app.state.operators = tiers_of_operators(service.limits)
     for routes in ROUTES:

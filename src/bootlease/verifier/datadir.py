@@ -4,6 +4,9 @@
     verifier.db       the store
     signing-key.pem   signs tokens: P-256, PKCS #8, mode 0600
     ledger-key.pem    signs checkpoints and receipts: Ed25519, PKCS #8, mode 0600
+    event-key.pem     signs security events: RSA of 2048 bits, PKCS #8, mode 0600; made anew where
+                      it is lost, for receivers fetch its public half
+    key-rotations.json  which token key took the place of which (``keyfolder``)
     lock              held while a verifier serves
 
 Nothing outside this folder is needed to run, and nothing in it may be read by others.
@@ -17,25 +20,30 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.ledger import LedgerSigner
 from bootlease.ledger.checkpoint import ledger_name
-from bootlease.token import PrivateKeySigner, strictjson
+from bootlease.token import PrivateKeySigner, Signer, strictjson
+from bootlease.token.keys import PrivateKey
+from bootlease.token.publickey import RSA_EXPONENT
 from bootlease.verifier.keys import Keys
 
 SETTINGS: Final = "verifier.json"
 DATABASE: Final = "verifier.db"
 SIGNING_KEY: Final = "signing-key.pem"
+NEXT_SIGNING_KEY: Final = "signing-key.next.pem"
+ROTATIONS: Final = "key-rotations.json"
 LEDGER_KEY: Final = "ledger-key.pem"
+EVENT_KEY: Final = "event-key.pem"
 LOCK: Final = "lock"
 
 _SCHEMA: Final = 1
@@ -43,6 +51,8 @@ _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 _MAX_SETTINGS: Final = 64 * 1024
 _MAX_ISSUER: Final = 512
+_RSA_BITS: Final = 2048
+"""What the CAEP interoperability profile demands; events are heeded for days, not for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +168,21 @@ def read_settings(folder: Path, *, restoring: bool = False) -> Settings:
 
 def make_keys(folder: Path) -> None:
     """Generate the verifier's keys and store them with mode 0600."""
-    _keep_key(folder / SIGNING_KEY, ec.generate_private_key(ec.SECP256R1()))
-    _keep_key(folder / LEDGER_KEY, ed25519.Ed25519PrivateKey.generate())
+    keep_key(folder / SIGNING_KEY, ec.generate_private_key(ec.SECP256R1()))
+    keep_key(folder / LEDGER_KEY, ed25519.Ed25519PrivateKey.generate())
+    make_event_key(folder)
 
 
-def _keep_key(path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
+def make_event_key(folder: Path) -> None:
+    """Generate the key for security events where there is none."""
+    if os.path.lexists(folder / EVENT_KEY):
+        return
+    with suppress(FileExistsError):
+        keep_key(folder / EVENT_KEY, rsa.generate_private_key(RSA_EXPONENT, _RSA_BITS))
+
+
+def keep_key(path: Path, key: PrivateKey) -> None:
+    """Write a private key to a new file that only its owner can read."""
     write_private(
         path,
         key.private_bytes(
@@ -183,17 +203,45 @@ def load_keys(folder: Path, issuer: str) -> Keys:
     Raises:
         MalformedError: One cannot be read, others can read it too, or it is of another kind.
     """
-    token, ledger = _load_key(folder / SIGNING_KEY), _load_key(folder / LEDGER_KEY)
-    if not isinstance(token, ec.EllipticCurvePrivateKey):
-        raise MalformedError(f"{folder / SIGNING_KEY} is not an EC key")
+    token, ledger = load_signing_key(folder / SIGNING_KEY), _load_key(folder / LEDGER_KEY)
     if not isinstance(ledger, ed25519.Ed25519PrivateKey):
         raise MalformedError(f"{folder / LEDGER_KEY} is not an Ed25519 key")
     try:
         return Keys(
-            PrivateKeySigner(token), LedgerSigner(ledger_name(issuer), PrivateKeySigner(ledger))
+            token,
+            LedgerSigner(ledger_name(issuer), PrivateKeySigner(ledger)),
+            _load_event_key(folder / EVENT_KEY),
         )
     except ValueError as exc:
-        raise MalformedError(f"{folder / SIGNING_KEY}: {exc}") from exc
+        raise MalformedError(f"{folder / LEDGER_KEY}: {exc}") from exc
+
+
+def load_signing_key(path: Path) -> PrivateKeySigner:
+    """Load a token key.
+
+    Raises:
+        MalformedError: It cannot be read, others can read it too, or it is of another kind.
+    """
+    key = _load_key(path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise MalformedError(f"{path} is not an EC key")
+    try:
+        return PrivateKeySigner(key)
+    except ValueError as exc:
+        raise MalformedError(f"{path}: {exc}") from exc
+
+
+def _load_event_key(path: Path) -> Signer | None:
+    # A link that leads nowhere is no missing file: whoever put it there is told.
+    if not os.path.lexists(path):
+        return None
+    key = _load_key(path)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise MalformedError(f"{path} is not an RSA key")
+    try:
+        return PrivateKeySigner(key)
+    except ValueError as exc:
+        raise MalformedError(f"{path}: {exc}") from exc
 
 
 def _load_key(path: Path) -> object:

@@ -23,8 +23,9 @@ from bootlease.evidence import (
 from bootlease.model import Finding, HashAlg
 from bootlease.ports import Activated, Clock, PendingEnrolment, Store
 from bootlease.tpm import Credential, make_credential
-from bootlease.verifier.access import secret_digest
+from bootlease.verifier.continuity.ending import Ending, EndKind
 from bootlease.verifier.limits import Limits
+from bootlease.verifier.operators.access import secret_digest
 from bootlease.verifier.problems import ProblemError, ProblemKind, too_many
 from bootlease.verifier.rates import RateCounter
 from bootlease.verifier.registry import Registry
@@ -55,13 +56,17 @@ class Enrolling:
         registry: The operator's decisions.
         clock: Tells the time.
         limits: Bounds.
+        ending: Ends leases.
     """
 
-    def __init__(self, store: Store, registry: Registry, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, clock: Clock, limits: Limits, ending: Ending
+    ) -> None:
         self._store = store
         self._registry = registry
         self._clock = clock
         self._limits = limits
+        self._ending = ending
         self._enrolled = RateCounter(
             limits.enrolments_per_node, limits.tracked_clients, shared=False
         )
@@ -81,6 +86,10 @@ class Enrolling:
         request = EnrolmentRequest.parse(body)
         # 1. Keys, endorsement and policy's admission.
         accepted = accept_enrolment(request, snapshot.roots, policy, now=now)
+        enrolment = accepted.enrolment(now=now)
+        revoked = snapshot.revoked.finding(enrolment)
+        if revoked is not None:
+            raise VerificationError(revoked)
         # Only whoever has the EK can enrol, so nobody else makes a node wait.
         if wait := self._enrolled.wait((accepted.node.hex(),), now):
             raise too_many(wait)
@@ -95,7 +104,7 @@ class Enrolling:
         credential = _credential(accepted, secret)
         pending = PendingEnrolment(
             id=secrets.token_bytes(32),
-            enrolment=accepted.enrolment(now=now),
+            enrolment=enrolment,
             ek_chain=request.ek_chain,
             secret_digest=hashlib.sha256(secret).digest(),
             join_token=join_token,
@@ -116,8 +125,11 @@ class Enrolling:
         digest = hashlib.sha256(Activation.parse(body).secret).digest()
         now = self._clock.now()
         outcome, node = await self._store.activate(enrolment, digest, now=now)
-        if outcome is Activated.ENROLLED and node is not None:
+        if outcome in {Activated.ENROLLED, Activated.REPLACED} and node is not None:
             self._enrolled.count((node.hex(),), now)
+            self._ending.node_ended(EndKind.ENROLLED_AGAIN, node, "the node enrolled", now)
+            if outcome is Activated.REPLACED:
+                await self._replaced(node, now)
             return EnrolmentReceipt(node)
         if outcome is Activated.UNKNOWN:
             raise ProblemError(
@@ -129,6 +141,13 @@ class Enrolling:
             "The enrolment is refused; begin a new one.",
             findings=[_ACTIVATION_FINDINGS[outcome]],
         )
+
+    async def _replaced(self, node: bytes, now: int) -> None:
+        """End what the nodes hold whose place a node has taken."""
+        # Nothing is granted to them any more: a decision that is under way finds itself outdated.
+        for old in await self._store.operators.replaced_by(node):
+            self._ending.node_ended(EndKind.REVOKED, old, f"replaced by {node.hex()}", now)
+        await self._registry.reload()
 
 
 def _credential(accepted: AcceptedEnrolment, secret: bytes) -> Credential:

@@ -36,6 +36,8 @@ from bootlease.verifier.usual_cycle import UsualCycle
 MAX_HEADERS: Final = 16 * 1024
 """Longest request line with headers; ours are below 1 kB."""
 
+ABORT: Final = "bootlease.abort"
+"""Name of what ends a request's connection at once, in the state of its scope."""
 _NOT_HTTP: Final = ProblemError(ProblemKind.MALFORMED, "The request is not HTTP/1.1.")
 _NO_LENGTH: Final = ProblemError(
     ProblemKind.LENGTH_WANTED, "Send Content-Length; no transfer coding is accepted."
@@ -142,6 +144,8 @@ class DeadlineH11Protocol(H11Protocol):
     def handle_events(self) -> None:
         """Answer one request at a time."""
         super().handle_events()
+        if self.scope is not None:
+            self.scope["state"][ABORT] = self.transport.abort
         if self.conn.more and self.cycle is not None:
             self.cycle.keep_alive = False
 

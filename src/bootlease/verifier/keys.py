@@ -1,4 +1,4 @@
-"""What a verifier signs with: one key for tokens, one for its ledger."""
+"""What a verifier signs with: one key for tokens, one for its ledger, one for security events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ class Keys:
     Attributes:
         token: Signs execution tokens.
         ledger: Signs checkpoints and receipts.
+        events: Signs security events; None in a folder that was never served since it lost it.
     """
 
     token: Signer
     ledger: LedgerSigner
+    events: Signer | None

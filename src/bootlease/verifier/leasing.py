@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -58,6 +57,9 @@ from bootlease.ports import (
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 from bootlease.verifier.answers import Case, Issuer, grant, refuse
 from bootlease.verifier.asking import demand_current, demand_judgeable, new_challenge
+from bootlease.verifier.continuity.ending import Ending
+from bootlease.verifier.continuity.indexes import Indexes
+from bootlease.verifier.continuity.live import LiveGrant
 from bootlease.verifier.glance import core_size, nonce_in
 from bootlease.verifier.grants import Grants
 from bootlease.verifier.limits import Limits
@@ -68,7 +70,6 @@ from bootlease.verifier.registry import Registry, Snapshot
 T = TypeVar("T")
 
 TCG_LOG: Final = "tcg"
-_LEASE_ID_BYTES: Final = 16
 _TRIES: Final = 4
 _ASIDE: Final = 256 * 1024
 """Longer documents are parsed, hashed and replayed on another thread: the loop serves renewals."""
@@ -115,10 +116,18 @@ class Leasing:
         issuer: Signs tokens.
         clock: Tells the time.
         limits: Bounds.
+        ending: Ends leases, and knows which live.
     """
 
     def __init__(
-        self, store: Store, registry: Registry, issuer: Issuer, clock: Clock, limits: Limits
+        self,
+        store: Store,
+        registry: Registry,
+        issuer: Issuer,
+        clock: Clock,
+        limits: Limits,
+        *,
+        ending: Ending,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -131,6 +140,9 @@ class Leasing:
         self._logs: OrderedDict[_LogKey, BootLog] = OrderedDict()
         self._recent = Recent()
         self._grants = Grants(store, registry, limits)
+        self._ending = ending
+        self._live = ending.live
+        self._indexes = Indexes(store, ending.live)
 
     async def challenge(self, node: bytes) -> Challenge:
         """Set a challenge for a node.
@@ -139,8 +151,9 @@ class Leasing:
             ProblemError: The node is not enrolled, or has too many live challenges.
         """
         now = self._clock.now()
-        await self.enrolled(node)
-        policy = self._registry.now.policy.policy
+        snapshot = self._registry.now
+        snapshot.revoked.demand_not((await self.enrolled(node)).enrolment)
+        policy = snapshot.policy.policy
         progress = None
         if policy.ima.required:
             prior = (await self._store.lineage(node)).prior
@@ -174,10 +187,11 @@ class Leasing:
         left = self._recent.take(node, nonce_in(body))
         if left is None:
             standing = await self._store.standing(node, digest, now=self._clock.now())
-            if standing.answer is not None:
-                return Decided(standing.answer)
             # Nobody's bytes are parsed in the name of a node that is not enrolled.
             left = Left(_known(standing.node), standing.lineage, None)
+            if standing.answer is not None:
+                self._registry.now.revoked.demand_not(left.node.enrolment)
+                return Decided(standing.answer)
         self._grants.demand(node, self._clock.now())
         evidence = await self._parsed(node, body, large=large)
         for _ in range(_TRIES):
@@ -219,6 +233,8 @@ class Leasing:
         snapshot = self._registry.now
         enrolled, lineage = left.node, left.lineage
         node = enrolled.enrolment.node
+        # What is revoked while this is decided makes it OUTDATED, and it comes here again.
+        snapshot.revoked.demand_not(enrolled.enrolment)
         # 2. The commit looks again whether it is unspent.
         challenge, nonce = left.challenge, evidence.binding.nonce
         if challenge is None or challenge.nonce != nonce:
@@ -247,17 +263,24 @@ class Leasing:
         )
         result = await self._appraised(case, log, snapshot, large=large)
         # 6.
+        granted: LiveGrant | None = None
         if result.accepted:
-            lease_ids = [secrets.token_bytes(_LEASE_ID_BYTES) for _ in result.leases]
+            lease_ids = await self._indexes.lease_ids(len(result.leases), now)
             following = new_challenge(node, snapshot.policy.policy, now, result.ima)
             commit = grant(case, result, self._issuer, lease_ids, following)
+            granted = self._live.granted(
+                node, commit.root, lease_ids, result.expires_at, _rested_on(result, snapshot)
+            )
         else:
             commit = refuse(case, result, self._issuer)
         # 7.
         committed = await self._grants.commit(commit)
         if committed.answer is not None:
             self._recent.keep(enrolled, commit)
+            self._ending.decided(commit, result.findings)
             return Decided(committed.answer, commit, result.findings)
+        if granted is not None:
+            self._live.forget(granted)
         return await self._not_committed(committed.outcome, commit)
 
     async def _appraised(
@@ -369,6 +392,12 @@ class Leasing:
         if len(self._logs) > _REMEMBERED_LOGS:
             self._logs.popitem(last=False)
         return log
+
+
+def _rested_on(result: AttestationResult, snapshot: Snapshot) -> tuple[bytes, ...]:
+    """Return the reference sets that leases end with: the boot's, and every one about files."""
+    boot = () if result.reference is None else (result.reference.digest,)
+    return boot + snapshot.ima_digests if snapshot.ima_digests else boot
 
 
 def _known(node: EnrolledNode | None) -> EnrolledNode:

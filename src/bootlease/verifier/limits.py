@@ -68,6 +68,16 @@ class Limits:
         logins: Wrong admin credentials of one client address.
         ledger: Requests of one client address for what the ledger publishes. A monitor that catches
             up asks for 256 entries at a time.
+        exchange: Longest token exchange: a token of 16 kB as text, a grant, and what names them.
+        exchanges: Token exchanges of one client address.
+        delegations_per_life: Leases delegated from those of one node within the life of a lease.
+        used_proofs: Proofs of possession that are remembered so that none is used twice.
+        verifications: Verification events that the receiver of one stream asks for.
+        continuity: For how long a continuity statement is believed before a policy says so.
+        statements: Requests of one client address for what is published of leases.
+        listeners: Streams of continuity statements at once.
+        listeners_per_client: Those of one client address.
+        listener_time: How long a listener may take for one statement before it is dropped.
     """
 
     evidence: int = 10 * 1024 * 1024
@@ -107,6 +117,16 @@ class Limits:
     enrolments_per_node: Rate = field(default=Rate(5, 60))
     logins: Rate = field(default=Rate(60, 60))
     ledger: Rate = field(default=Rate(1_000, 2))
+    exchange: int = 64 * 1024
+    exchanges: Rate = field(default=Rate(600, 60))
+    delegations_per_life: int = 256
+    used_proofs: int = 100_000
+    verifications: Rate = field(default=Rate(30, 60))
+    continuity: int = 15
+    statements: Rate = field(default=Rate(1_000, 10))
+    listeners: int = 1024
+    listeners_per_client: int = 32
+    listener_time: float = 5.0
 
 
 DEFAULT_LIMITS = Limits()

@@ -22,8 +22,10 @@ class ProblemKind(enum.Enum):
 
     MALFORMED = (400, "malformed", "The request is malformed")
     UNAUTHORIZED = (401, "unauthorized", "The admin credential is missing or wrong")
+    FORBIDDEN = (403, "forbidden", "The credential has not the right to do this")
     UNVERIFIED = (403, "unverified-evidence", "The evidence does not verify")
     REFUSED = (403, "refused", "The node is refused")
+    REVOKED = (403, "revoked", "An operator has revoked the node or its family")
     ENROLMENT_REFUSED = (403, "enrolment-refused", "The enrolment is refused")
     NOT_FOUND = (404, "not-found", "There is no such resource")
     UNKNOWN_NODE = (404, "unknown-node", "The node is not enrolled")
@@ -40,6 +42,7 @@ class ProblemKind(enum.Enum):
     MEDIA = (415, "unsupported-media-type", "The request's media type or encoding is not accepted")
     BUSY_CLIENT = (429, "too-many-requests", "Too many requests")
     DEFECT = (500, "internal", "The verifier failed")
+    NO_HISTORY = (501, "no-history", "Nothing of earlier times is published")
     BUSY = (503, "busy", "The verifier is busy")
     UNAVAILABLE = (503, "unavailable", "The verifier cannot reach its store")
 
@@ -89,9 +92,7 @@ class ProblemError(Exception):
 
 def too_many(wait: int) -> ProblemError:
     """Return the problem of a client that asks too often."""
-    return ProblemError(
-        ProblemKind.BUSY_CLIENT, "Too many requests; wait a moment.", retry_after=wait
-    )
+    return ProblemError(ProblemKind.BUSY_CLIENT, "Wait a moment, and ask again.", retry_after=wait)
 
 
 def problem_members(error: ProblemError) -> dict[str, Any]:

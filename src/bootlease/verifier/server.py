@@ -26,12 +26,20 @@ from bootlease.errors import MalformedError, TransportError
 from bootlease.ports import Store, StoreBusyError, StoreUnavailableError
 from bootlease.verifier.app import build_app
 from bootlease.verifier.collector import Collector
-from bootlease.verifier.datadir import DATABASE, exclusive, load_keys, read_settings
-from bootlease.verifier.events import log_event, log_to_stderr
+from bootlease.verifier.datadir import (
+    DATABASE,
+    exclusive,
+    load_keys,
+    make_event_key,
+    read_settings,
+)
 from bootlease.verifier.http_protocol import MAX_HEADERS, protocol_within
+from bootlease.verifier.keyfolder import KeyFolder, read_rotations
 from bootlease.verifier.keys import Keys
 from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
+from bootlease.verifier.loglines import log_event, log_to_stderr
 from bootlease.verifier.loopback import is_loopback
+from bootlease.verifier.securityevents.pushing import flowing
 from bootlease.verifier.service import Service, build_service
 from bootlease.verifier.setup import OpenStore
 from bootlease.verifier.tls import check_pair
@@ -132,6 +140,10 @@ def serve(options: ServeOptions, open_store: OpenStore) -> None:
     keys = load_keys(options.data, settings.issuer)
     log_to_stderr()
     with exclusive(options.data), _bound(options.listen) as listening:
+        if keys.events is None:
+            make_event_key(options.data)
+        KeyFolder(options.data, settings.issuer).recover()
+        keys = load_keys(options.data, settings.issuer)
         store = open_store(options.data / DATABASE, keys.ledger, keys.ledger.key.name)
         try:
             asyncio.run(_serve(options, listening, store, settings.issuer, keys))
@@ -209,9 +221,12 @@ def _unix_socket(path: Path) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling, which would end the process by the signal."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[], None], let_go: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._announce = announce
+        self._let_go = let_go
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -221,8 +236,9 @@ class _Server(uvicorn.Server):
         yield
 
     def stop(self) -> None:
-        """Answer what was asked, then end."""
+        """Answer what was asked, then end; what would go on for ever ends now."""
         self.should_exit = True
+        self._let_go()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -234,7 +250,14 @@ async def _serve(
 ) -> None:
     limits = options.limits
     _allow_files(limits.connections + _OTHER_FILES)
-    service = await build_service(store, keys, issuer, limits=limits)
+    service = await build_service(
+        store,
+        keys,
+        issuer,
+        limits=limits,
+        rotations=read_rotations(options.data, issuer),
+        maker=KeyFolder(options.data, issuer),
+    )
     config = uvicorn.Config(
         build_app(service),
         http=protocol_within(limits),
@@ -252,13 +275,16 @@ async def _serve(
         timeout_graceful_shutdown=_GRACE,
         h11_max_incomplete_event_size=MAX_HEADERS,
     )
-    server = _Server(config, lambda: _announce(_url(options, listening)))
+    server = _Server(config, lambda: _announce(_url(options, listening)), service.statements.close)
     witnessing = Witnessing(
         store, service.ledger_key, [*map(WitnessClient, options.witnesses)], service.clock
     )
     housekeeping = asyncio.create_task(_keep_house(service, Collector()))
     try:
-        async with witnessed(witnessing, require=options.require_witness, stop=server.stop):
+        async with (
+            witnessed(witnessing, require=options.require_witness, stop=server.stop),
+            flowing(service.streams),
+        ):
             await server.serve(sockets=[listening])
     finally:
         housekeeping.cancel()
@@ -295,6 +321,7 @@ async def _keep_house(service: Service, collector: Collector) -> None:
             await service.store.sweep(now=service.clock.now())
         except (StoreBusyError, StoreUnavailableError) as exc:
             log_event("sweep-failed", reason=str(exc))
+        service.ending.live.tidy(service.clock.now())
         _summarise(service)
         collector.look()
 

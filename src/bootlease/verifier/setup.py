@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from bootlease.errors import MalformedError
-from bootlease.ports import Sealer, Store
-from bootlease.verifier.access import ADMIN_PREFIX, new_secret, secret_digest
+from bootlease.ports import Role, Sealer, Store
 from bootlease.verifier.datadir import (
     DATABASE,
     SETTINGS,
@@ -27,6 +26,7 @@ from bootlease.verifier.datadir import (
     sync_folder,
     write_settings,
 )
+from bootlease.verifier.operators.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.service import build_service
 
 OpenStore = Callable[[Path, Sealer, str], Store]
@@ -105,6 +105,7 @@ async def _furnish(folder: Path, founding: Founding, open_store: OpenStore) -> s
             label=_FIRST_CREDENTIAL,
             now=service.clock.now(),
             author=AUTHOR,
+            roles=tuple(Role),
         )
     finally:
         store.close()

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from bootlease.verifier.contract import EVIDENCE
+from bootlease.verifier.routes.contract import EVIDENCE
 
 _HEAD: Final = re.compile(
     rb"POST (/v1/nodes/[0-9a-f]{64}/(leases|challenges)) HTTP/1\.1\r\n"

@@ -24,7 +24,7 @@ from bootlease.ledger.checkpoint import VerifiedCheckpoint, verify_checkpoint
 from bootlease.ledger.note import NoteKey
 from bootlease.model import Finding
 from bootlease.ports import Clock, Shard, Store
-from bootlease.verifier.events import log_event
+from bootlease.verifier.loglines import log_event
 from bootlease.verifier.witness_client import Conflict, Unproven, WitnessClient
 
 AHEAD: Final = "witness.ahead"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -13,12 +13,13 @@ from bootlease.eventlog import EventRecord, EventType
 from bootlease.evidence import LeaseRequest
 from bootlease.lineage import HighWaterMark
 from bootlease.model import ClockInfo, Effect, HashAlg, refusals
+from bootlease.policy.authorization import Authorization, Known, ScopeVerdict
 from bootlease.reference import EventsReference, ReferenceSet
 from bootlease.testing.boot import SimulatedBoot, boot_of_events, simulate_boot
 from bootlease.testing.examples import grub_description
 from bootlease.testing.local_ca import LocalCA
-from bootlease.testing.scene import POLICY, Scene, default_lease
-from bootlease.token import Tier
+from bootlease.testing.scene import AUDIENCE, POLICY, Scene, default_lease
+from bootlease.token import KeyProtection, Tier
 
 BANK = HashAlg.SHA256
 
@@ -277,6 +278,36 @@ def test_9_the_number_of_leases_is_bounded(scene: Scene) -> None:
     """Up to the policy's number, and not one more."""
     assert len(scene.decide([default_lease()] * 16).leases) == 16
     assert refused(scene.decide([default_lease()] * 17)) == {"policy.leases.too-many"}
+
+
+def test_nothing_is_worked_out_that_policy_cannot_grant(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names cost what a policy has of them: not for strange audiences, surplus leases, or twice."""
+    asked: list[tuple[str, str]] = []
+    decide = Authorization.decide
+
+    def counted(
+        self: Authorization,
+        known: Known,
+        names: Sequence[str],
+        audience: str,
+        protection: KeyProtection,
+    ) -> tuple[ScopeVerdict, ...]:
+        asked.extend((name, audience) for name in names)
+        return decide(self, known, names, audience, protection)
+
+    monkeypatch.setattr(Authorization, "decide", counted)
+    strange = [
+        default_lease(("costly:*",), audience=f"https://a{each}.example") for each in range(4)
+    ]
+    assert refused(scene.decide(strange)) == {"policy.audience.denied"}
+    assert asked == []
+    leases = [default_lease(("costly:*", f"costly:{each}")) for each in range(17)]
+    assert "policy.leases.too-many" in refused(scene.decide(leases))
+    assert asked.count(("costly:*", AUDIENCE)) == 1
+    assert ("costly:15", AUDIENCE) in asked
+    assert ("costly:16", AUDIENCE) not in asked
 
 
 def test_9_a_lease_that_would_be_over_is_refused(scene: Scene) -> None:

@@ -49,7 +49,8 @@ def keep(scene: Scene, result: AttestationResult) -> Prior:
         result.expires_at,
         {"tcg": log_digest(scene.node.event_log)},
         result.policy.epoch,
-        result.ima,
+        result.lineage.began_at,
+        ima=result.ima,
     )
     return scene.prior
 

@@ -7,15 +7,15 @@ import dataclasses
 import pytest
 
 from bootlease.appraisal import AttestationResult
-from bootlease.eventlog import EventRecord, EventType, parse_event_log, replay
+from bootlease.eventlog import EventRecord, EventType
 from bootlease.model import Effect, HashAlg, refusals
-from bootlease.reference import DEFAULT_PCRS, learn
 from bootlease.testing import efi
 from bootlease.testing.boot import SimulatedBoot, boot_of_events, simulate_boot
 from bootlease.testing.boot_description import BootDescription
 from bootlease.testing.examples import grub_description
+from bootlease.testing.golden import golden_reference
 from bootlease.testing.local_ca import LocalCA
-from bootlease.testing.scene import POLICY, REFERENCE, Scene
+from bootlease.testing.scene import POLICY, Scene
 
 BANK = HashAlg.SHA256
 
@@ -33,15 +33,7 @@ def decided(ca: LocalCA, boot: SimulatedBoot, text: str) -> AttestationResult:
     """Appraise a boot that its reference set describes, event by event and without boot rules."""
     scene = Scene.create(ca, policy=text)
     scene.node.boot(boot)
-    described = learn(
-        replay(parse_event_log(boot.event_log)),
-        None,
-        name=REFERENCE,
-        version="1",
-        bank=BANK,
-        pcrs=DEFAULT_PCRS,
-        boot_rules=False,
-    )
+    described = golden_reference(boot, boot_rules=False)
     scene.references = [described]
     return scene.decide()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import random
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from bootlease.appraisal import CodeIdentity
-from bootlease.audit import ProofTrust, build_proof, verify_proof
+from bootlease.audit import ProofTrust, build_proof, pieces, verify_proof
 from bootlease.audit.build import LeaseToken
 from bootlease.audit.enrolments import check_enrolment
 from bootlease.audit.proof import ProofReport
@@ -486,6 +487,21 @@ def test_another_records_governance_refuses(history: RecordedHistory) -> None:
     assert findings(other, trust(history)) == {"proof.enrolment.mismatch"}
 
 
+@pytest.mark.parametrize("member", ["node", "enrolment"])
+def test_the_record_of_another_enrolment_refuses(history: RecordedHistory, member: str) -> None:
+    """The ledger's record of an enrolment must name this node, and this very enrolment."""
+    enrolment = history.scene.enrolment
+    details: dict[str, str | bytes] = {"node": enrolment.node, "enrolment": enrolment.digest}
+    other = history.govern("node.enrolled", details | {member: bytes(32)})
+    history.decide()
+    position = history.position(other.digest)
+    assert position is not None
+    path = history.inclusion(1, position.index, len(history.shards[0].leaves)) or ()
+    place = Place(0, position.index, tuple(path))
+    swapped = with_enrolment(prove(history), governance=other.encoded, place=place)
+    assert findings(swapped, trust(history)) == {"proof.enrolment.mismatch"}
+
+
 def test_an_enrolment_after_its_decision_refuses(history: RecordedHistory) -> None:
     """A node that decided before it enrolled was not enrolled when it counted."""
     history.decide()
@@ -566,6 +582,16 @@ def test_the_receipt_of_another_leaf_refuses(history: RecordedHistory) -> None:
     other = LeaseToken(b"", decided.receipts[1].tlog_proof())
     proof = replace(prove(history), receipt=other.receipt)
     assert findings(proof, trust(history)) == {"ledger.proof.leaf.mismatch"}
+
+
+def test_a_receipt_beside_a_jwt_holds_its_ledger_entry(history: RecordedHistory) -> None:
+    """It says the same without: one lease would have two files."""
+    history.decide([JWT])
+    proof = prove(history)
+    assert proof.receipt is not None
+    bare = replace(parse_tlog_proof(proof.receipt), extra=None).encode()
+    with pytest.raises(MalformedError, match="does not hold its ledger entry"):
+        verify(replace(proof, receipt=bare), trust(history))
 
 
 def test_cosignatures_in_the_receipt_beside_a_jwt_are_malformed(history: RecordedHistory) -> None:
@@ -649,6 +675,19 @@ def test_an_unknown_lease_is_refused(history: RecordedHistory) -> None:
         build_proof(bytes(32), bytes(16), history)
 
 
+def test_a_lineage_of_too_many_decisions_is_not_gathered(
+    history: RecordedHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing stored makes the way back to the first evidence longer than a lineage may be."""
+    monkeypatch.setattr("bootlease.audit.build.MAX_SEQUENCE", 1)
+    for _ in range(2):
+        history.decide()
+    assert len(prove(history).decisions) == 2
+    history.decide()
+    with pytest.raises(MalformedError, match="more than 2 decisions"):
+        prove(history)
+
+
 def test_proofs_of_one_lease_are_one_file(history: RecordedHistory) -> None:
     """Building twice gives the same bytes."""
     history.decide()
@@ -661,7 +700,19 @@ def test_proofs_of_one_lease_are_one_file(history: RecordedHistory) -> None:
 # -- every byte
 
 
+@pytest.fixture
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a policy or reference set once for all proofs that hold the very same bytes.
+
+    Both are pure functions of these bytes, and nearly all that verifying thousands of proofs takes.
+    """
+    for name in ("parse_canonical_policy", "parse_any_canonical_reference"):
+        parse = getattr(pieces, name)
+        monkeypatch.setattr(pieces, name, functools.lru_cache(maxsize=8)(parse))
+
+
 # A changed certificate may be one that the library still reads, and complains of.
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 def test_a_changed_byte_anywhere_is_noticed(local_ca: LocalCA) -> None:
     """One bit of every single byte of a small proof, changed, refuses it."""
@@ -673,6 +724,7 @@ def test_a_changed_byte_anywhere_is_noticed(local_ca: LocalCA) -> None:
     assert accepted_flips(data, trusted, range(len(data))) == []
 
 
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 def test_a_changed_byte_of_what_may_be_there_is_noticed(history: RecordedHistory) -> None:
     """The bytes of JWT, tlog-proof, cosignatures and a second shard's opening count too."""
@@ -691,6 +743,7 @@ def test_a_changed_byte_of_what_may_be_there_is_noticed(history: RecordedHistory
             assert accepted_flips(data, trusted, range(start, start + len(piece), 2)) == []
 
 
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 def test_changed_bytes_of_a_large_proof_are_noticed(history: RecordedHistory) -> None:
     """A proof over shards, policies and renewals notices changes wherever they are sampled."""

@@ -106,10 +106,10 @@ def test_endless_lines_are_refused(read: object) -> None:
 def test_hostile_lines_cost_little(unit: bytes) -> None:
     """The longest line of any pattern is read in a fraction of a second."""
     text = (unit * MAX_COMMAND_LINE)[:MAX_COMMAND_LINE]
-    started = time.perf_counter()
+    started = time.process_time()
     split_command_line(text)
     other_readings(text)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 PIECES = st.sampled_from([b'"', b"=", b" ", b"\t", b"a", b"b", b"--", b"'", b"\\", b"\xa0", b"-"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bootlease.bootstate import AttestedLog, Tri, firmware
+from bootlease.bootstate import AttestedLog, firmware
+from bootlease.bootstate.tri import Tri
 from bootlease.eventlog import (
     EventRecord,
     EventType,

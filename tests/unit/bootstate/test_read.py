@@ -9,14 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootlease.bootstate import (
-    AttestedLog,
-    OpaqueEvents,
-    SeparatorState,
-    Tri,
-    opaque_events,
-    read_boot_state,
-)
+from bootlease.bootstate import AttestedLog, opaque_events, read_boot_state
+from bootlease.bootstate.tri import Tri
+from bootlease.bootstate.values import OpaqueEvents, SeparatorState
 from bootlease.errors import MalformedError
 from bootlease.eventlog import EventRecord, EventType, parse_event_log, replay
 from bootlease.eventlog.encode import encode_event_log

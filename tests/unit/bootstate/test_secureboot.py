@@ -7,7 +7,9 @@ from typing import Final
 
 import pytest
 
-from bootlease.bootstate import AttestedLog, AuthorityKind, SecureBoot, Tri, secure_boot
+from bootlease.bootstate import AttestedLog, secure_boot
+from bootlease.bootstate.keyfacts import AuthorityKind, SecureBoot
+from bootlease.bootstate.tri import Tri
 from bootlease.eventlog import EventType, parse_event_log, replay
 from bootlease.model import Effect, HashAlg
 from bootlease.testing import efi

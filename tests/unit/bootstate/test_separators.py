@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bootlease.bootstate import SeparatorState, Tri, exit_boot_services, separators
+from bootlease.bootstate import exit_boot_services, separators
+from bootlease.bootstate.tri import Tri
+from bootlease.bootstate.values import SeparatorState
 from bootlease.eventlog import EventType
 from bootlease.testing.measurements import Measurement, attested_log
 

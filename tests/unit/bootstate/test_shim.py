@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bootlease.bootstate import SBATLevel, ShimState, Tri, parse_sbat_level, shim_state
+from bootlease.bootstate import parse_sbat_level, shim_state
+from bootlease.bootstate.keyfacts import SBATLevel, ShimState
+from bootlease.bootstate.tri import Tri
 from bootlease.eventlog import EventType
 from bootlease.model import Effect, HashAlg
 from bootlease.testing import efi

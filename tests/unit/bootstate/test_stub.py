@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from bootlease.bootstate.stub import SECTIONS, ExtraKind, unified_kernel
-from bootlease.bootstate.values import Tri
+from bootlease.bootstate.tri import Tri
 from bootlease.eventlog import EventType
 from bootlease.model import HashAlg
 from bootlease.testing.measurements import Measurement, attested_log

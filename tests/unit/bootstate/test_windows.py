@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootlease.bootstate.sipa import SIPA
-from bootlease.bootstate.values import Tri
+from bootlease.bootstate.tri import Tri
 from bootlease.bootstate.windows import MAX_FINDINGS, BitLockerUnlock, WindowsBoot, windows
 from bootlease.eventlog import EventType
 from bootlease.model import Effect

@@ -156,10 +156,10 @@ def test_one_place_is_needed(wrong: list[str]) -> None:
 
 
 def test_names_that_are_no_digest_are_refused(arguments: list[str], capfd: Capture) -> None:
-    """A name of another form is wrong usage, an unknown digest a refusal."""
+    """A name of another form is wrong usage, and so is one of no decision: 1 is for refusals."""
     assert run(["explain", "xyz", *arguments[2:]]) == 2
-    assert run(["explain", "00" * 32, *arguments[2:]]) == 1
-    assert "decision.unknown" in capfd.readouterr().err
+    assert run(["explain", "00" * 32, *arguments[2:]]) == 2
+    assert "No decision of this digest is recorded" in capfd.readouterr().err
 
 
 def test_hostile_text_cannot_leave_its_line(local_ca: LocalCA) -> None:

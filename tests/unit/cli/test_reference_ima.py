@@ -86,6 +86,19 @@ def test_a_directory_becomes_a_set(tree: Path, tmp_path: Path, capfd: Capture) -
     }
 
 
+def test_a_long_job_says_what_it_does(
+    tree: Path, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal, a line goes to the log from time to time, and none of a short job."""
+    assert directory(tree, tmp_path / "short.json") == 0
+    assert "hashed" not in capfd.readouterr().err
+    monkeypatch.setattr("bootlease.cli.reference_files._BEFORE_LOG_LINE", 0)
+    assert directory(tree, tmp_path / "long.json") == 0
+    (line,) = [each for each in capfd.readouterr().err.splitlines() if "hashed" in each]
+    assert line.startswith("hashed ")
+    assert line.endswith(" MB")
+
+
 def test_a_part_of_an_image_keeps_its_place(tree: Path, tmp_path: Path) -> None:
     """``--as`` says what the node calls the directory; hashes are chosen and may be several."""
     output = tmp_path / "web.json"

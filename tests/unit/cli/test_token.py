@@ -15,10 +15,29 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bootlease.cli import run
 from bootlease.ledger import encode_leaf
-from bootlease.relyingparty import FileKeys, TokenChecker
+from bootlease.relyingparty import FileKeys, TokenChecker, UnsafeNoContinuity
+from bootlease.testing.chains import VERIFIER
+from bootlease.testing.publishing import PublishingVerifier, publishing
 from bootlease.testing.sealing import SealedLedger
-from bootlease.testing.tokens import AUDIENCE, HOLDER, ISSUER, FakeIssuer, execution_claims
-from bootlease.token import KeyProtection, LineageClaim, base64url, make_proof
+from bootlease.testing.tokens import (
+    AUDIENCE,
+    HOLDER,
+    ISSUER,
+    FakeIssuer,
+    execution_claims,
+    fixed_signer,
+)
+from bootlease.token import (
+    KeyProtection,
+    LineageClaim,
+    Tier,
+    TrustVector,
+    base64url,
+    make_proof,
+)
+from bootlease.token.child import child_claims
+from bootlease.token.delegation import holding_of
+from bootlease.token.grants import make_grant, verify_grant
 from bootlease.token.publickey import PublicKey
 from bootlease.token.receipts import attach_receipt
 
@@ -303,9 +322,9 @@ def test_proof_makes_the_headers_of_a_request(
     out = capsys.readouterr().out
     lines = dict(line.split(": ", 1) for line in out.splitlines())
     assert list(lines) == ["Authorization", "DPoP"]
-    TokenChecker(FileKeys(Path(keys)), issuer=ISSUER, audience=AUDIENCE).check_request(
-        authorization=lines["Authorization"], dpop=lines["DPoP"], method="GET", url=URL
-    )
+    TokenChecker(
+        FileKeys(Path(keys)), issuer=ISSUER, audience=AUDIENCE, continuity=UnsafeNoContinuity()
+    ).check_request(authorization=lines["Authorization"], dpop=lines["DPoP"], method="GET", url=URL)
     assert run([*command, "--json"]) == 0
     headers = json.loads(capsys.readouterr().out)
     assert headers["Authorization"] == lines["Authorization"]
@@ -326,3 +345,81 @@ def test_proof_with_another_key_is_wrong_usage(
     assert run(["token", "proof", "--key", str(other), *options]) == 2
     assert f"PEM private key of an accepted kind in {other}" in capsys.readouterr().err
     assert run(["token", "proof", "--key", str(tmp_path / "none"), *options]) == 2
+
+
+# -- revocation, delegation, appraisal
+
+
+def test_without_continuity_it_is_said_that_nobody_looked(
+    keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Accepted is not the same as not revoked."""
+    assert verify(jwt(), keys) == 0
+    assert "revocation   not checked: no --continuity was given" in capsys.readouterr().out
+    assert verify(jwt(), keys, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["revocation"] == "not-checked"
+
+
+def test_continuity_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """A revoked lease is refused, another one is not, and keys may come from the same verifier."""
+    with publishing(PublishingVerifier()) as verifier:
+        options = ["--keys", f"{verifier.url}/.well-known/jwks.json", "--issuer", verifier.url]
+        options += ["--audience", AUDIENCE, "--continuity", f"{verifier.url}/v1/continuity"]
+        token = ISSUED.jwt(dataclasses.replace(current(), issuer=verifier.url))
+        assert run(["token", "verify", token, *options]) == 0
+        assert "revocation   not revoked" in capsys.readouterr().out
+        assert run(["token", "verify", token, *options, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["revocation"] == "checked"
+        verifier.publish(revoked=[0])
+        assert run(["token", "verify", token, *options]) == 1
+        assert "[token.revoked]" in capsys.readouterr().err
+        verifier.publish(revoked=[], issuer="https://other.example")
+        assert run(["token", "verify", token, *options]) == 1
+        assert "[continuity.issuer.mismatch]" in capsys.readouterr().err
+        verifier.status = 503
+        gone = [*options[2:], "--keys", str(Path("/nonexistent"))]
+        assert run(["token", "verify", token, *gone]) == 3
+
+
+def test_continuity_that_cannot_be_had_exits_with_3(
+    keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No answer is no verdict; a URL that is none is misuse."""
+    assert verify(jwt(), keys, "--continuity", "http://127.0.0.1:9/v1/continuity") == 3
+    assert capsys.readouterr().out == ""
+    assert verify(jwt(), keys, "--continuity", "http://verifier.example/v1/continuity") == 2
+
+
+def test_a_delegated_lease_is_accepted_where_that_is_asked(
+    keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not by default."""
+    root, child = current(), fixed_signer(13).public
+    grant = make_grant(
+        HOLDER,
+        root.digest,
+        thumbprint=child.thumbprint(),
+        scope=root.scope,
+        audience=root.audience,
+        expires_at=root.expires_at,
+        depth=0,
+        issued_at=root.issued_at,
+        jti="one",
+    )
+    verified = verify_grant(grant, holding_of(root))
+    ids = {"lease_id": bytes(15) + b"\x01", "decision": bytes(32)}
+    claims = child_claims(root, verified, child, **ids, verifier=VERIFIER, now=root.issued_at)
+    token = ISSUED.jwt(claims)
+    assert verify(token, keys) == 1
+    assert "[token.depth.exceeded]" in capsys.readouterr().err
+    assert verify(token, keys, "--max-depth", "1") == 0
+
+
+def test_a_lesser_appraisal_is_accepted_where_that_is_asked(
+    keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not by default."""
+    token = jwt(status=Tier.WARNING, vector=TrustVector(configuration=32))
+    assert verify(token, keys) == 1
+    assert "[token.tier.insufficient]" in capsys.readouterr().err
+    assert verify(token, keys, "--min-tier", "warning") == 0

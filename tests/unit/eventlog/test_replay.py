@@ -20,7 +20,7 @@ from bootlease.eventlog import (
     parse_event_log,
     replay,
 )
-from bootlease.model import HashAlg
+from bootlease.model import HASH_CONSTRUCTORS, HashAlg
 
 BANKS = (HashAlg.SHA1, HashAlg.SHA256)
 
@@ -172,7 +172,7 @@ def test_a_hash_this_build_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(_: bytes) -> hashes.Hash:
         raise ValueError("unsupported hash type sm3")
 
-    monkeypatch.setitem(hashes._CONSTRUCTORS, HashAlg.SM3_256, absent)
+    monkeypatch.setitem(HASH_CONSTRUCTORS, HashAlg.SM3_256, absent)
     hashes.hash_constructor.cache_clear()
     try:
         replayed = replay(parse_event_log(with_extra_bank(HashAlg.SM3_256)))

@@ -34,11 +34,13 @@ from bootlease.evidence import (
     scope_digest,
 )
 from bootlease.evidence.binding import parse_binding
-from bootlease.evidence.document import MAX_EVIDENCE
+from bootlease.evidence.document import MAX_EVIDENCE, _cut_pcrs, _parse_pcrs
 from bootlease.evidence.document import _parse_any as parse_any_evidence
 from bootlease.evidence.enrolment import node_id
+from bootlease.evidence.fields import Fields
+from bootlease.evidence.request import parse_lease_request
 from bootlease.evidence.segment import MAX_ENTRIES
-from bootlease.model import HashAlg
+from bootlease.model import PCR_COUNT, HashAlg
 
 digests = st.binary(min_size=32, max_size=32)
 times = st.integers(0, 1 << 40)
@@ -136,6 +138,35 @@ def test_the_shortcut_reads_what_the_general_decoder_reads(
     document = data.draw(tampered(evidence.encode()))
     general = outcome(lambda: parse_any_evidence(document, MAX_EVIDENCE))
     assert outcome(lambda: parse_evidence(document)) == general
+
+
+def decoded_pcrs(member: bytes) -> object:
+    """Return the PCR values that the general decoder finds in one member of a document."""
+    return _parse_pcrs(Fields(cbor.decode(b"\xa1" + member, max_bytes=2048), "evidence"))
+
+
+@given(st.permutations(range(PCR_COUNT)), st.integers(0, PCR_COUNT), st.data())
+def test_the_pcr_values_that_are_cut_are_those_that_are_decoded(
+    indices: list[int], count: int, data: st.DataObject
+) -> None:
+    """Whatever the bytes, values are cut as the general decoder reads them, or left to it."""
+    chosen = indices[:count] if data.draw(st.booleans()) else sorted(indices[:count])
+    head = b"\xb8\x18" if count == PCR_COUNT else bytes((0xA0 + count,))
+    entries = [bytes((index, 0x58, 32)) + bytes((index + 1,)) * 32 for index in chosen]
+    member = b"\x64pcrs\xa1\x0b" + head + b"".join(entries)
+    cut = _cut_pcrs(member)
+    assert (cut is None) == (chosen != sorted(chosen) or count in (0, PCR_COUNT))
+    for each in (member, data.draw(tampered(member))):
+        if (cut := _cut_pcrs(each)) is not None:
+            assert cut == decoded_pcrs(each)
+
+
+def test_the_usual_pcr_values_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values of one SHA-256 bank, which nobody has seen, do not reach the general decoder."""
+    usual = {"quote": bytes(145), "signature": bytes(72)}
+    values = {11: {0: bytes(32), 7: b"unseen".ljust(32), 14: bytes(32)}}
+    monkeypatch.setattr("bootlease.evidence.document._parse_pcrs", None)
+    assert parse_evidence(evidence_map(pcrs=values, **usual)).pcrs == values
 
 
 @given(documents())
@@ -332,6 +363,10 @@ LEASE = {"scope": ["tool:a"], "aud": "x", "cnf": {"key": b"k"}, "enc": "cwt"}
         ({"leases": [LEASE | {"enc": "paseto"}]}, "unknown encoding"),
         ({"leases": [LEASE | {"cnf": {"key": b"k", "public": b"p"}}]}, "unknown members"),
         ({"leases": [LEASE | {"cnf": {}}]}, "lacks"),
+        ({"leases": [LEASE | {"lvl": 4}]}, "0 to 3"),
+        ({"leases": [LEASE | {"lvl": -1}]}, "0 to 3"),
+        ({"leases": [LEASE | {"lvl": True}]}, "another type"),
+        ({"leases": [LEASE | {"lvl": None}]}, "lacks"),
         ({"pcrs": {99: {0: bytes(32)}}}, "unknown bank"),
         ({"pcrs": {11: {24: bytes(32)}}}, "impossible PCR"),
         ({"pcrs": {11: {0: bytes(31)}}}, "needs 32 bytes"),
@@ -394,12 +429,20 @@ def request(**changes: Any) -> LeaseRequest:
 
 @pytest.mark.parametrize(
     "change",
-    [{"scope": ("tool:b",)}, {"audience": "y"}, {"encoding": TokenEncoding.JWT}],
+    [{"scope": ("tool:b",)}, {"audience": "y"}, {"encoding": TokenEncoding.JWT}, {"level": 0}],
 )
-def test_the_scope_digest_covers_scope_audience_and_encoding(change: dict[str, Any]) -> None:
+def test_the_scope_digest_covers_all_that_a_lease_is_for(change: dict[str, Any]) -> None:
     """Whatever a lease is for changes its scope digest, and leaves the key's alone."""
     assert scope_digest([request()]) != scope_digest([request(**change)])
     assert confirmation_digest([request()]) == confirmation_digest([request(**change)])
+
+
+@pytest.mark.parametrize("level", [None, 0, 3])
+def test_a_level_goes_through_the_wire(level: int | None) -> None:
+    """What the agent says of its enforcement arrives, and silence arrives as silence."""
+    asked = request(level=level)
+    assert parse_lease_request(asked.wire()) == asked
+    assert parse_lease_request(asked.wire()).level == level
 
 
 def test_the_confirmation_digest_covers_the_key() -> None:
@@ -430,6 +473,55 @@ def test_a_node_ignores_what_a_newer_verifier_adds() -> None:
     message = cbor.decode(answer.encode(), max_bytes=4096)
     message["new"] = message["challenge"]["new"] = message["leases"][0]["new"] = b"!"
     assert LeaseAnswer.parse(cbor.encode(message)) == answer
+
+
+DIGEST = st.binary(min_size=32, max_size=32)
+UNSIGNED = st.integers(0, (1 << 64) - 1)
+_LEASES = st.builds(
+    IssuedLease,
+    lease_id=st.binary(min_size=16, max_size=16),
+    encoding=st.sampled_from(TokenEncoding),
+    token=st.binary(min_size=1, max_size=70_000),
+    claims_digest=DIGEST,
+    expires_at=UNSIGNED,
+    receipt=st.none() | st.binary(max_size=300),
+)
+_CHALLENGES = st.builds(
+    Challenge,
+    nonce=DIGEST,
+    node=DIGEST,
+    issued_at=UNSIGNED,
+    expires_at=UNSIGNED,
+    pcrs=st.dictionaries(st.sampled_from(HashAlg), st.sampled_from([(0,), (0, 7, 23)])),
+    ima=st.none() | UNSIGNED,
+)
+
+
+@given(
+    st.builds(
+        LeaseAnswer,
+        decision=DIGEST,
+        head=DIGEST,
+        sequence=UNSIGNED,
+        life=UNSIGNED,
+        expires_in=UNSIGNED,
+        leases=st.lists(_LEASES, max_size=3).map(tuple) | _LEASES.map(lambda one: (one,) * 30),
+        challenge=_CHALLENGES,
+    )
+)
+def test_the_written_out_answer_is_the_deterministic_one(answer: LeaseAnswer) -> None:
+    """Answer, leases and challenge are, to the byte, what the general encoder writes."""
+    assert answer.challenge.encode() == cbor.encode(answer.challenge.wire())
+    members = {
+        "decision": answer.decision,
+        "head": answer.head,
+        "seq": answer.sequence,
+        "life": answer.life,
+        "expires_in": answer.expires_in,
+        "leases": [lease.wire() for lease in answer.leases],
+        "challenge": answer.challenge.wire(),
+    }
+    assert answer.encode() == cbor.encode(members)
 
 
 def test_an_answer_without_a_lease_is_malformed() -> None:

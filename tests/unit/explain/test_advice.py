@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import pytest
 
 import bootlease
+from bootlease.cli import bootlease as bootlease_command
 from bootlease.eventlog import parse_event_log, replay
 from bootlease.explain.advice import Case, Names, advise, remedies_of
 from bootlease.explain.boot import Boot
+from bootlease.explain.remedies import REMEDIES
 from bootlease.explain.timeline import compare, timeline
 from bootlease.explain.values import Advice
 from bootlease.explain.words import ranges
@@ -262,3 +265,37 @@ def test_a_node_that_is_set_up_wrong_is_not_told_of_an_attack(name: str, word: s
 def test_numbers_are_written_as_ranges(numbers: tuple[int, ...], text: str) -> None:
     """PCRs are written as the options of the command line read them."""
     assert ranges(frozenset(numbers)) == text
+
+
+def test_remedies_name_commands_that_there_are() -> None:
+    """Whoever is told to type something can type it: group, command and options."""
+    commands = [
+        quoted
+        for remedy in REMEDIES.values()
+        for quoted in re.findall(r"`bootlease ([^`]+)`", remedy)
+    ]
+    assert {each.split()[1] for each in commands} >= {"readmit", "replace", "node"}
+    for each in commands:
+        group: click.Command = bootlease_command
+        words = each.split()
+        while words and isinstance(group, click.Group):
+            found = group.get_command(click.Context(group), words.pop(0))
+            assert found is not None, each
+            group = found
+        options = {name for option in group.params for name in option.opts}
+        assert {word for word in words if word.startswith("--")} <= options, each
+
+
+@pytest.mark.parametrize(
+    ("finding", "command"),
+    [
+        ("clock.reset-count.rollback", "bootlease verifier readmit"),
+        ("clock.backwards", "bootlease revoke node"),
+        ("node.revoked", "bootlease verifier readmit"),
+        ("enrolment.join-token.missing", "bootlease verifier replace"),
+    ],
+)
+def test_what_only_an_operator_mends_says_by_which_act(finding: str, command: str) -> None:
+    """A TPM that was cleared, a node that was revoked, a machine with another mainboard."""
+    (remedy,) = remedies_of([Finding(finding, "No.")]).remedies
+    assert f"`{command} " in remedy

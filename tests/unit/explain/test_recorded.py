@@ -175,7 +175,7 @@ def test_a_wish_that_is_denied_is_no_matter_of_the_boot(history: RecordedHistory
     assert explanation.nearest is not None
     assert explanation.nearest.matches
     assert explanation.advice.commands == ()
-    assert "lease.scopes" in explanation.advice.remedies[0]
+    assert "authorization.cedar" in explanation.advice.remedies[0]
 
 
 def test_secure_boot_switched_off_is_a_change_of_meaning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 from collections.abc import Callable
 from functools import cache
 from typing import Final
@@ -345,6 +346,7 @@ GOOD = sign_file(ec.derive_private_key(7, ec.SECP256R1()), DIGEST)
         GOOD[:1] + b"\4" + GOOD[2:],
         b"\3\2\4" + bytes(4) + b"\x10\0" + bytes(4096),
     ],
+    ids=itertools.count(),
 )
 def test_malformed_signatures(data: bytes) -> None:
     """A value that is no signature of version 2 or 3 to the last byte is malformed."""

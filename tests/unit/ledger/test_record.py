@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.ledger import DecisionRecord, GrantedLease
+from bootlease.ledger.record import parse_granted
 from bootlease.model import Effect, Finding
 
 LEASE = GrantedLease(b"\x01" * 16, ("tool:search",), "https://tools.example", b"\x02" * 32, 9)
@@ -64,6 +65,22 @@ def test_the_written_out_encoding_is_the_deterministic_one(record: DecisionRecor
     assert cbor.encode(members) == record.encoded
     assert members[0] == "bootlease/decision/2"
     assert len(members) == 23
+
+
+@pytest.mark.parametrize("record", [GRANT, REFUSAL], ids=["grant", "refusal"])
+def test_what_was_granted_is_read_as_with_the_whole_record(record: DecisionRecord) -> None:
+    """Leases and reference sets alone are those of the record that is parsed whole."""
+    whole = DecisionRecord.parse(record.encoded)
+    assert parse_granted(record.encoded) == (whole.leases, whole.references)
+
+
+@pytest.mark.parametrize("number", [0, 14, 21])
+def test_what_was_granted_is_read_from_records_alone(number: int) -> None:
+    """Another type, another length, and leases or references of another kind are malformed."""
+    members = cbor.decode(GRANT.encoded, max_bytes=1 << 16)
+    for member in ([], [7]):
+        with pytest.raises(MalformedError):
+            parse_granted(cbor.encode([*members[:number], *member, *members[number + 1 :]]))
 
 
 def test_every_member_is_in_the_digest() -> None:

@@ -477,3 +477,41 @@ def test_ek_of_another_kind(rig: Rig, expected: str | None, notes: list[str]) ->
     rig.verifier.before = fail_once("enrol", VerificationError(finding))
     outcome = rig.start().step()
     assert getattr(outcome.error, "__notes__", []) == notes
+
+
+def test_a_rotated_key_is_followed_once(rig: Rig) -> None:
+    """What the bundle's key named is believed, over two rotations, and not asked for again."""
+    agent = rig.start()
+    agent.renew()
+    rig.verifier.rotate_key()
+    rig.verifier.rotate_key()
+    asked: list[str] = []
+    rig.verifier.before = asked.append
+    for _ in range(2):
+        rig.clock.pass_time(40)
+        agent.renew()
+    assert rig.keeper.valid
+    assert asked == ["lease", "rotations", "lease"]
+
+
+def test_a_key_that_no_trusted_one_named_is_not_followed(rig: Rig) -> None:
+    """The lease in hand goes on; nothing new is believed, however often it is offered."""
+    agent = rig.start()
+    agent.renew()
+    rig.verifier.rotate_key(announce=False)
+    rig.verifier.rotate_key()
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="cannot be trusted"):
+            agent.renew()
+    assert rig.keeper.valid
+
+
+def test_an_answer_that_is_wrong_otherwise_asks_for_no_rotations(rig: Rig) -> None:
+    """Only a key that is not known is a reason to look for another."""
+    agent = rig.start()
+    asked: list[str] = []
+    rig.verifier.before = asked.append
+    rig.verifier.forge = lambda answer: dataclasses.replace(answer, head=bytes(32))
+    with pytest.raises(UnavailableError, match="cannot be trusted"):
+        agent.renew()
+    assert "rotations" not in asked

@@ -90,7 +90,6 @@ def test_a_sound_policy_has_nothing_wrong() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (('"repo:acme/*"', '"repo:acme/*", "repo:acme/x"'), "scope-unused"),
         ((PCRS, PCRS[:-1] + ", 10]"), "pcr10-without-ima"),
         (
             ('deployed_mode = "not-required"', 'deployed_mode = "required"'),

@@ -3,59 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import tomllib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bootlease.errors import MalformedError
 from bootlease.model import Effect, HashAlg
 from bootlease.policy import Admission, EKAlgorithm, PolicyEpoch, parse_policy
+from bootlease.policy.file import TABLES, with_cedar
+from bootlease.testing.policies import DEFAULTS, make_policy
 
 HEX = "ab" * 32
-LINES = {
-    "schema": "1",
-    "id": '"default"',
-    "mode": '"enforce"',
-    "quote.banks": '["sha256"]',
-    "quote.pcrs": "[0, 4, 7, 14]",
-    "quote.unsafe_clock": '"refuse"',
-    "references.accept": '["debian-12"]',
-    "boot.secure_boot": '"required"',
-    "boot.deployed_mode": '"not-required"',
-    "boot.exit_boot_services": '"not-required"',
-    "boot.option_roms": '"note"',
-    "boot.unsafe_setup_mode": '"refuse"',
-    "boot.unsafe_test_keys": '"refuse"',
-    "boot.unsafe_debug_mode": '"refuse"',
-    "boot.unsafe_dma": '"refuse"',
-    "boot.unsafe_shim_validation": '"refuse"',
-    "boot.phases": "[]",
-    "ima.appraise": '"off"',
-    "lease.life": "120",
-    "lease.scopes": '["tool:search", "repo:acme/*"]',
-    "lease.audiences": '["https://tools.example"]',
-    "lease.max_leases": "16",
-    "enrolment.admit": '"allowlist"',
-    "enrolment.ek_algorithm": '"ecc-p256"',
-    "enrolment.allow_ek": f'["{HEX}"]',
-    "enrolment.vendors": '["any"]',
-    "enrolment.refuse_firmware": "[]",
-    "enrolment.crl": '"when-given"',
-    "enrolment.unsafe_unendorsed_ek": "[]",
-    "enrolment.unsafe_software_tpm": "[]",
-    "enrolment.unsafe_sha1_signatures": "false",
-}
+LINES = (*DEFAULTS, "authorization.cedar")
 
 
 def toml(**changes: str | None) -> str:
     """Return a sound policy; a key is ``table__name``, None removes it."""
-    lines = dict(LINES)
-    for key, value in changes.items():
-        name = key.replace("__", ".")
-        if value is None:
-            del lines[name]
-        else:
-            lines[name] = value
-    return "\n".join(f"{key} = {value}" for key, value in lines.items())
+    strict: dict[str, str | None] = {
+        "quote__pcrs": "[0, 4, 7, 14]",
+        "references__accept": '["debian-12"]',
+        "boot__secure_boot": '"required"',
+        **{f"boot__{key}": '"refuse"' for key in TABLES["boot"] if key.startswith("unsafe_")},
+        "enrolment__admit": '"allowlist"',
+        "enrolment__allow_ek": f'["{HEX}"]',
+        "enrolment__unsafe_software_tpm": "[]",
+    }
+    return make_policy(**{**strict, **changes})
 
 
 def test_a_sound_policy_is_read() -> None:
@@ -73,26 +49,13 @@ def test_a_sound_policy_is_read() -> None:
 def test_tables_and_dotted_keys_are_one_file() -> None:
     """Layout, comments and order of lists are not content."""
     text = toml(quote__pcrs="[14, 7, 4, 0]") + "\n# a comment\n"
-    tables = "\n".join(
-        [
-            "schema = 1",
-            'id = "default"',
-            'mode = "enforce"',
-            *[
-                line
-                for table in ("quote", "references", "boot", "ima", "lease", "enrolment")
-                for line in [
-                    f"[{table}]",
-                    *[
-                        f"{key.partition('.')[2]} = {value}"
-                        for key, value in LINES.items()
-                        if key.startswith(f"{table}.")
-                    ],
-                ]
-            ],
-        ]
+    file = tomllib.loads(toml())
+    dotted = "\n".join(
+        f"{name}.{key} = {json.dumps(each)}" if key else f"{name} = {json.dumps(each)}"
+        for name, table in file.items()
+        for key, each in (table.items() if isinstance(table, dict) else [("", table)])
     )
-    assert parse_policy(text).digest == parse_policy(tables.encode()).digest
+    assert parse_policy(text).digest == parse_policy(dotted.encode()).digest
 
 
 @pytest.mark.parametrize("key", LINES)
@@ -142,11 +105,14 @@ def test_unknown_keys_are_errors(key: str) -> None:
         ("lease__life", "120.0"),
         ("lease__life", '"120"'),
         ("lease__life", "true"),
-        ("lease__scopes", "[]"),
-        ("lease__scopes", '["*"]'),
-        ("lease__scopes", '["repo*"]'),
-        ("lease__scopes", '["a b"]'),
-        ("lease__scopes", f'["{"a" * 129}"]'),
+        ("lease__continuity", "0"),
+        ("lease__continuity", "301"),
+        ("lease__continuity", "2.0"),
+        ("lease__delegation_depth", "-1"),
+        ("lease__delegation_depth", "9"),
+        ("lease__delegation_depth", "false"),
+        ("lease__unsafe_bearer_audiences", '["https://other.example"]'),
+        ("lease__unsafe_bearer_audiences", '"https://tools.example"'),
         ("lease__audiences", "[]"),
         ("lease__audiences", '[""]'),
         ("lease__audiences", '["a\\u001b"]'),
@@ -185,7 +151,10 @@ def test_values_out_of_range_are_errors(key: str, value: str) -> None:
         ("quote__unsafe_clock", '"note"'),
         ("references__accept", '["debian-13"]'),
         ("lease__life", "119"),
-        ("lease__scopes", '["tool:search"]'),
+        ("lease__continuity", "11"),
+        ("lease__delegation_depth", "1"),
+        ("lease__unsafe_bearer_audiences", '["https://tools.example"]'),
+        ("authorization__cedar", "'permit (principal, action, resource);'"),
         ("lease__audiences", '["https://other.example"]'),
         ("lease__max_leases", "15"),
         ("enrolment__ek_algorithm", '"rsa-2048"'),
@@ -201,7 +170,7 @@ def test_every_rule_is_in_the_digest(key: str, value: str) -> None:
 def test_the_same_digest_means_the_same_policy_in_every_release() -> None:
     """The canonical form is a contract: tokens and records name policies by it."""
     assert parse_policy(toml()).digest.hex() == (
-        "b2fc96118a59ec9202d718d8599bd862bb7cfb5e3d3ae1312ff2ccb31a2c9035"
+        "79b13c66261d560a593e5c3b93692ff256729b42894f42cdffd8f63baa565e89"
     )
 
 
@@ -216,9 +185,9 @@ def test_what_is_no_policy_is_malformed(text: str | bytes) -> None:
 
 def test_a_table_must_be_a_table() -> None:
     """A scalar in a table's place names the table."""
-    lines = [f"{key} = {value}" for key, value in LINES.items() if not key.startswith("quote.")]
+    missing: dict[str, str | None] = {f"quote__{key}": None for key in TABLES["quote"]}
     with pytest.raises(MalformedError, match=r"\[quote\] must be a table"):
-        parse_policy("\n".join([*lines, "quote = 1"]))
+        parse_policy(f"quote = 1\n{toml(**missing)}")
 
 
 def test_epochs_count_from_one() -> None:
@@ -226,3 +195,35 @@ def test_epochs_count_from_one() -> None:
     with pytest.raises(ValueError, match="count from 1"):
         PolicyEpoch(parse_policy(toml()), 0)
     assert dataclasses.replace(PolicyEpoch(parse_policy(toml()), 1), epoch=2).epoch == 2
+
+
+@given(st.text(max_size=40).filter(lambda text: "\r" not in text))
+def test_cedar_text_that_is_put_in_is_read_back(cedar: str) -> None:
+    """Whatever letters it has: quotes, backslashes, controls, the end of a TOML string."""
+    file = tomllib.loads(with_cedar(toml(authorization__cedar=None), cedar))
+    assert file["authorization"] == {"cedar": cedar}
+
+
+@pytest.mark.parametrize("cedar", ["'''", "a''", "\nx", "\\", '"""', "\x7f\x00", "é\U0001f600"])
+def test_awkward_cedar_text_is_read_back(cedar: str) -> None:
+    """What ends or begins a TOML string in a way of its own."""
+    for text in (toml(authorization__cedar=None), toml(authorization__cedar=None).encode()):
+        assert tomllib.loads(with_cedar(text, cedar))["authorization"]["cedar"] == cedar
+
+
+def test_cedar_text_is_not_put_in_twice() -> None:
+    """Neither beside a table nor beside a dotted key, nor into what is no TOML."""
+    for text in (toml(), "authorization.cedar = 'x'", "= 1"):
+        with pytest.raises(MalformedError):
+            with_cedar(text, "permit (principal, action, resource);")
+
+
+def test_line_ends_of_another_system_are_the_same_policy() -> None:
+    """TOML itself makes them one."""
+    cedar = "permit (principal, action, resource);\n// the end\n"
+    bare = toml(authorization__cedar=None)
+    assert (
+        parse_policy(with_cedar(bare, cedar.replace("\n", "\r\n"))).digest
+        == parse_policy(with_cedar(bare, cedar)).digest
+        == parse_policy(toml(authorization__cedar=f"'''\n{cedar}'''")).digest
+    )

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from bootlease.errors import MalformedError
-from bootlease.policy import parse_policy, policy_schema
+from bootlease.policy import check_policy, parse_policy, policy_schema, with_cedar
 from bootlease.policy.file import TABLES
 from bootlease.testing.examples import policy_text
 from bootlease.testing.scene import POLICY
@@ -135,6 +135,7 @@ RELATED: Final = frozenset(
     {
         *("quote.pcrs", "boot.phases", "enrolment.admit", "enrolment.allow_ek"),
         *("enrolment.vendors", "ima.appraise"),
+        *("lease.unsafe_bearer_audiences", "authorization.cedar"),
         *("enrolment.refuse_firmware", "enrolment.unsafe_software_tpm"),
         *(f"boot.{key}" for key in TABLES["boot"]),
     }
@@ -175,3 +176,12 @@ def test_the_published_schema_is_current() -> None:
         text=True,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_the_example_is_the_same_with_its_cedar_policies_apart() -> None:
+    """An operator may keep either form."""
+    text = (ROOT / "examples/policy.toml").read_text()
+    cedar = (ROOT / "examples/scopes.cedar").read_text()
+    apart = with_cedar(text[: text.index("[authorization]")], cedar)
+    assert parse_policy(apart).digest == parse_policy(text).digest
+    assert check_policy(parse_policy(text), None, now=0) == ()

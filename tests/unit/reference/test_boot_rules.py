@@ -539,6 +539,20 @@ def test_events_that_no_rule_judges_must_be_known() -> None:
     assert "eventlog.pcr7.unknown-secure-boot-variable" in found
 
 
+def test_a_revocation_list_of_shim_must_be_known() -> None:
+    """Where no loader measures one, root can add one after boot: the rule on it excuses nothing."""
+    boot = simulate_boot(uki_description())
+    golden = learned(boot, match_events=(7,))
+    rules = dataclasses.replace(golden.boot or RULES, sbat={"grub": 9})
+    demanding = dataclasses.replace(golden, boot=rules)
+    data = efi.variable_data(efi.SHIM_LOCK, "SbatLevel", b"sbat,1,2030010100\ngrub,9\n")
+    added = more(boot, 7, EventType.EV_EFI_VARIABLE_AUTHORITY, data)
+    assert broken(added, rules) == []
+    assert [each.id for each in findings(added, demanding)] == [
+        "eventlog.pcr7.unknown-secure-boot-authority"
+    ]
+
+
 def test_an_update_overlaps() -> None:
     """Old and new set live at once: a node that updates and one that has not are both accepted."""
     before, after = machine(), machine(dbx=("a revoked boot loader", "another", "BlackLotus"))

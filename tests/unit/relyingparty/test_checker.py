@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.relyingparty import ReplayCache, StaticKeys, TokenChecker, refusal_for
+from bootlease.relyingparty import ReplayCache, StaticKeys, TokenChecker, UnsafeNoContinuity
 from bootlease.testing.tokens import (
     AUDIENCE,
     HOLDER,
@@ -20,6 +20,7 @@ from bootlease.testing.tokens import (
     fixed_signer,
 )
 from bootlease.token import KeySet, TokenFormat, base64url, make_proof
+from bootlease.token.cwt import sign_cwt
 
 ISSUED = FakeIssuer()
 URL = "https://tools.example/run"
@@ -64,7 +65,8 @@ def clock() -> Clock:
 def checker(clock: Clock, keys: Any = None, **options: Any) -> TokenChecker:
     """Return a checker of the tests' audience."""
     source = keys or StaticKeys(ISSUED.keys)
-    return TokenChecker(source, issuer=ISSUER, audience=AUDIENCE, clock=clock, **options)
+    options = {"continuity": UnsafeNoContinuity(), "clock": clock, **options}
+    return TokenChecker(source, issuer=ISSUER, audience=AUDIENCE, **options)
 
 
 def text_token(number: int = 0, token_format: TokenFormat = TokenFormat.JWT) -> str:
@@ -149,7 +151,7 @@ def test_proof_with_a_clock_ahead_is_used_once(clock: Clock) -> None:
 
 def test_refused_request_does_not_use_up_its_proof(clock: Clock) -> None:
     """Only a proof that was verified is remembered: nobody fills the cache with rubbish."""
-    party, arguments = checker(clock, replay=ReplayCache(keep=60, capacity=1)), request()
+    party, arguments = checker(clock, replay=ReplayCache(keep=70, capacity=1)), request()
     assert refusal(party, **{**arguments, "method": "GET"}) == "pop.method.mismatch"
     assert party.check_request(**arguments)
 
@@ -165,14 +167,14 @@ def test_two_holders_may_choose_the_same_jti(clock: Clock) -> None:
 
 def test_full_replay_cache_refuses_instead_of_forgetting(clock: Clock) -> None:
     """No room means no, until what is remembered is too old to be used again."""
-    party = checker(clock, replay=ReplayCache(keep=60, capacity=2))
+    party = checker(clock, replay=ReplayCache(keep=70, capacity=2))
     first = request()
     party.check_request(**first)
     party.check_request(**request())
     assert refusal(party, **request()) == "pop.replay.full"
     assert refusal(party, **first) == "pop.replayed"
-    clock.now = NOW + 60
-    assert party.check_request(**request(iat=NOW + 60))
+    clock.now = NOW + 70
+    assert party.check_request(**request(iat=NOW + 70))
 
 
 @pytest.mark.parametrize("token_format", list(TokenFormat))
@@ -231,6 +233,13 @@ def test_memory_of_tokens_is_bounded(clock: Clock) -> None:
     assert party.check(tokens[0]) is not first
 
 
+def test_several_tokens_are_remembered(clock: Clock) -> None:
+    """One does not push out another while there is room."""
+    party, tokens = checker(clock), [text_token(number) for number in range(3)]
+    first = [party.check(token) for token in tokens]
+    assert all(party.check(token) is was for token, was in zip(tokens, first, strict=True))
+
+
 def test_nothing_is_remembered_where_that_is_asked(clock: Clock) -> None:
     """A size of 0 turns the memory off."""
     party, token = checker(clock, max_seen=0), text_token()
@@ -241,7 +250,27 @@ def test_nothing_is_remembered_where_that_is_asked(clock: Clock) -> None:
 def test_issuer_and_audience_are_demanded(issuer: str, audience: str) -> None:
     """There is no checker that accepts any audience."""
     with pytest.raises(ValueError, match="issuer and an audience"):
-        TokenChecker(StaticKeys(ISSUED.keys), issuer=issuer, audience=audience)
+        TokenChecker(
+            StaticKeys(ISSUED.keys),
+            issuer=issuer,
+            audience=audience,
+            continuity=UnsafeNoContinuity(),
+        )
+
+
+def test_continuity_is_demanded() -> None:
+    """Who goes without says so in so many words."""
+    with pytest.raises(ValueError, match="UnsafeNoContinuity"):
+        checker(Clock(), continuity=None)
+
+
+@pytest.mark.parametrize("leeway", [-1, 61])
+def test_leeway_is_bounded(leeway: int) -> None:
+    """A leeway of an hour would be a life of an hour."""
+    with pytest.raises(ValueError, match="leeway"):
+        checker(Clock(), leeway=leeway)
+    assert checker(Clock(), leeway=0)
+    assert checker(Clock(), leeway=60)
 
 
 @pytest.mark.parametrize("token", ["é", "a.b.c", "", "AAAA"])
@@ -260,33 +289,36 @@ def test_claims_outside_the_model_are_refused_at_the_check(clock: Clock) -> None
     members = {**execution_claims().to_jwt(), "jti": "AAAA"}
     signer = ISSUED.signer
     payload = base64url.encode(strictjson.serialise(members))
-    text = f"{_header(signer.algorithm, signer.key_id)}.{payload}"
+    text = f"{_header(signer.algorithm, signer.key_id, TokenFormat.JWT)}.{payload}"
     with pytest.raises(MalformedError):
         checker(clock).check(f"{text}.{base64url.encode(signer.sign(text.encode()))}")
 
 
-def test_challenges_tell_the_client_what_to_do() -> None:
-    """401 for what a new token or proof repairs, 403 for scope, and no header injection."""
-    party = checker(Clock())
-    cases = {
-        "request.token.missing": {**request(), "authorization": None},
-        "request.proof.missing": {**request(), "dpop": None},
-        "pop.method.mismatch": {**request(), "method": "GET"},
-        "token.scope.insufficient": {**request(), "scope": "no"},
-    }
-    answers = {}
-    for name, arguments in cases.items():
-        with pytest.raises(VerificationError) as caught:
-            party.check_request(**arguments)
-        answers[name] = refusal_for(caught.value)
-    assert [answer.status for answer in answers.values()] == [401, 401, 401, 403]
-    assert "error" not in answers["request.token.missing"].www_authenticate
-    assert 'error="invalid_dpop_proof"' in answers["pop.method.mismatch"].www_authenticate
-    malformed = refusal_for(MalformedError('a"\r\nSet-Cookie: x\\é'))
-    assert malformed.www_authenticate == (
-        'DPoP error="invalid_token", error_description="a\'??Set-Cookie: x ?"'
+@pytest.mark.parametrize(
+    ("keep", "options"), [(69.9, {}), (60, {"leeway": 1}), (70, {"leeway": 6})]
+)
+def test_a_replay_cache_must_not_forget_what_may_still_pass(
+    clock: Clock, keep: float, options: dict[str, Any]
+) -> None:
+    """A shared one that forgets early would let a proof pass twice."""
+    with pytest.raises(ValueError, match="forgets proofs"):
+        checker(clock, replay=ReplayCache(keep=keep), **options)
+    bound = {"proof_max_age": 3, "leeway": 2}
+    assert checker(clock, replay=ReplayCache(keep=7), **bound)
+
+
+def test_a_long_token_is_checked_but_not_remembered(clock: Clock) -> None:
+    """What nobody signed can be made long by whoever has a token: it would fill the memory."""
+    party = checker(clock)
+    short, long = (
+        base64url.encode(
+            sign_cwt(execution_claims(), ISSUED.signer, unprotected={394: [bytes(size)]})
+        )
+        for size in (1024, 8 * 1024)
     )
-    assert malformed.status == 401
+    assert party.check(short) is party.check(short)
+    assert party.check(long) is not party.check(long)
+    assert party.check(long).claims == party.check(short).claims
 
 
 def test_replay_cache_needs_room_and_time() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bootlease.appraisal import build_claims
 from bootlease.errors import VerificationError
-from bootlease.relyingparty import StaticKeys, TokenChecker
+from bootlease.relyingparty import StaticKeys, TokenChecker, UnsafeNoContinuity
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import AUDIENCE, Scene, default_lease
 from bootlease.testing.tokens import ISSUER, FakeIssuer
@@ -58,7 +58,11 @@ def test_what_a_policy_grants_is_honoured_below_it_and_nowhere_else(
     )
     issuer = FakeIssuer()
     checker = TokenChecker(
-        StaticKeys(issuer.keys), issuer=ISSUER, audience=AUDIENCE, clock=lambda: scene.now
+        StaticKeys(issuer.keys),
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        continuity=UnsafeNoContinuity(),
+        clock=lambda: scene.now,
     )
     token = issuer.token(claims, token_format)
     for name in honoured:

@@ -45,10 +45,10 @@ class Publisher:
             self.answer.status_code, content=self.answer.content, headers=self.answer.headers
         )
 
-    def source(self) -> FetchedKeys:
+    def source(self, max_age: float = 300) -> FetchedKeys:
         """Return a source that asks this publisher."""
         client = httpx2.Client(transport=httpx2.MockTransport(self))
-        return FetchedKeys(URL, client=client, monotonic=lambda: self.now, max_age=300)
+        return FetchedKeys(URL, client=client, monotonic=lambda: self.now, max_age=max_age)
 
 
 @pytest.fixture
@@ -128,6 +128,33 @@ def test_old_keys_are_not_used_when_new_ones_cannot_be_had(publisher: Publisher,
     assert source.key_set().keys == NEW.keys
 
 
+def test_old_keys_are_not_used_between_two_tries(publisher: Publisher) -> None:
+    """Neither where a token names an unknown key: who fetched in vain a moment ago has none."""
+    source = publisher.source()
+    source.key_set()
+    publisher.answer = FAILURES["no connection"]
+    publisher.now += 300
+    for ask in (source.refresh, source.key_set, source.refresh):
+        with pytest.raises(TransportError):
+            ask()
+    assert publisher.asked == 2
+
+
+def test_keys_are_old_from_their_last_second_on(publisher: Publisher) -> None:
+    """Between two tries, too."""
+    source = publisher.source(max_age=20)
+    source.key_set()
+    publisher.answer = FAILURES["no connection"]
+    publisher.now += 11
+    with pytest.raises(TransportError):
+        source.refresh()
+    publisher.now += 8.5
+    assert source.refresh().keys == OLD.keys
+    publisher.now += 0.5
+    with pytest.raises(TransportError, match="a moment ago"):
+        source.refresh()
+
+
 @pytest.mark.parametrize("url", ["http://verifier.example/keys", "ftp://a/keys", "keys.json", ""])
 def test_keys_are_not_fetched_in_the_clear(url: str) -> None:
     """Keys from an unauthenticated peer would be anybody's."""
@@ -146,7 +173,9 @@ def test_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(jwks(OLD))
     source = FileKeys(path)
-    assert source.refresh() is source.key_set()
+    first = source.key_set()
+    # The same object: else a stranger's unknown key would make a checker forget what it has seen.
+    assert source.refresh() is first
     path.write_bytes(NEW.to_cose())
     assert source.key_set().keys == OLD.keys
     assert source.refresh().keys == NEW.keys

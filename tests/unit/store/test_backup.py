@@ -16,7 +16,7 @@ from bootlease.endorsement import TrustedRoots
 from bootlease.errors import MalformedError
 from bootlease.ledger import GovernanceRecord, verify_checkpoint
 from bootlease.ledger.shardlist import is_shard_name
-from bootlease.ports import Activated, CommitOutcome, StoreUnavailableError
+from bootlease.ports import Act, Activated, CommitOutcome, Proposal, StoreUnavailableError
 from bootlease.store import Database, SQLStore, import_into, ledgerreads, restore
 from bootlease.store.registry import roots_digest
 from bootlease.store.tables import IMPORTED
@@ -131,12 +131,16 @@ def test_a_restore_voids_what_was_under_way(scene: StoreScene, tmp_path: Path) -
         node = await lived(scene)
         await scene.store.add_pending(pending(enrolment("c"), epoch=1), now=NOW, at_most=9)
         await scene.store.add_join_token(b"t" * 32, now=NOW, expires_at=LATER + 9, author=AUTHOR)
+        await scene.store.operators.propose(
+            Proposal(b"d" * 32, Act.POLICY, b"", {}, b"p" * 32, AUTHOR, 1, NOW, LATER + 9)
+        )
         await scene.store.back_up(saved)
         return node
 
     async def after(store: SQLStore, node: StoredNode) -> None:
         last = node.commits[-1]
         assert not await store.join_token_admits(b"t" * 32, node.id, now=LATER)
+        assert await store.operators.proposals(now=LATER) == ()
         assert await store.challenge(scene.question(node).nonce) is None
         assert await store.answer(node.id, last.request, now=NOW + 5) is None
         lineage = await store.lineage(node.id)
@@ -262,6 +266,8 @@ def test_an_export_is_the_same_bytes_each_time_and_imports_whole(
         await scene.store.record_event("admin.login", {}, now=NOW + 40 * 86_400, author=AUTHOR)
         await scene.ask(node, now=NOW + 40 * 86_400)
         await scene.renew(node, now=NOW + 40 * 86_400)
+        await scene.revoke(node)
+        await scene.delegate()
         return [await scene.store.export(tmp_path / name) for name in ("one", "two")]
 
     counts = asyncio.run(story())

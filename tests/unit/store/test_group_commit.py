@@ -20,7 +20,6 @@ from bootlease.ledger import GovernanceRecord, Receipt, encode_leaf, verify_rece
 from bootlease.ports import (
     CommitOutcome,
     StoreBusyError,
-    StoredCredential,
     StoreUnavailableError,
 )
 from bootlease.store import SQLStore
@@ -147,7 +146,7 @@ def test_an_answer_that_cannot_be_made_fails_its_decision_alone(scene: StoreScen
         results = await asyncio.gather(
             hold(scene.store),
             *map(scene.store.commit_decision, made),
-            scene.store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR),
+            scene.store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=()),
             return_exceptions=True,
         )
         assert [getattr(each, "outcome", type(each)) for each in results] == [
@@ -195,9 +194,9 @@ def test_a_job_that_fails_takes_nothing_of_its_neighbours_with_it(store: SQLStor
     async def story() -> None:
         results = await asyncio.gather(
             hold(store),
-            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR),
-            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR),
-            store.add_credential(b"2" * 32, label="b", now=NOW, author=AUTHOR),
+            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=()),
+            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=()),
+            store.add_credential(b"2" * 32, label="b", now=NOW, author=AUTHOR, roles=()),
             return_exceptions=True,
         )
         assert [type(result) for result in results[1:]] == [
@@ -205,8 +204,8 @@ def test_a_job_that_fails_takes_nothing_of_its_neighbours_with_it(store: SQLStor
             sqlite3.IntegrityError,
             type(None),
         ]
-        kept = [StoredCredential(b"1" * 32, "a"), StoredCredential(b"2" * 32, "b")]
-        assert list(await store.credentials()) == kept
+        kept = [(b"1" * 32, "a"), (b"2" * 32, "b")]
+        assert [(each.digest, each.label) for each in await store.credentials()] == kept
         (shard,) = await store.ledger.shards()
         assert shard.size == 3
 
@@ -228,11 +227,11 @@ def test_a_defect_in_one_job_fails_that_job_alone(store: SQLStore, defect: Excep
     async def story() -> None:
         results = await asyncio.gather(
             store._writer.submit(broken),
-            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR),
+            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=()),
             return_exceptions=True,
         )
         assert list(results) == [defect, None]
-        await store.add_credential(b"2" * 32, label="a", now=NOW, author=AUTHOR)
+        await store.add_credential(b"2" * 32, label="a", now=NOW, author=AUTHOR, roles=())
         await store.check()
 
     asyncio.run(story())
@@ -271,13 +270,13 @@ def test_a_database_that_refuses_is_heard_by_all_who_wait(store: SQLStore) -> No
         # The neighbour comes first, so that both wait for one commit.
         results = await asyncio.gather(
             hold(store),
-            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR),
+            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=()),
             store._writer.submit(full),
             return_exceptions=True,
         )
         assert [type(result) for result in results[1:]] == [StoreUnavailableError] * 2
         assert await store.credentials() == ()
-        await store.add_credential(b"2" * 32, label="a", now=NOW, author=AUTHOR)
+        await store.add_credential(b"2" * 32, label="a", now=NOW, author=AUTHOR, roles=())
 
     asyncio.run(story())
 
@@ -298,12 +297,12 @@ def test_the_end_of_the_writer_is_heard_by_all_who_wait(
     async def story() -> None:
         results = await asyncio.gather(
             store._writer.submit(broken),
-            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR),
+            store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=()),
             return_exceptions=True,
         )
         assert [type(result) for result in results] == [StoreUnavailableError] * 2
         with pytest.raises(StoreUnavailableError):
-            await store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR)
+            await store.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=())
 
     asyncio.run(story())
     store.close()
@@ -316,7 +315,7 @@ def test_a_closed_or_unreachable_store_says_so(path: Path, tmp_path: Path) -> No
     opened.close()
     opened.close()
     with pytest.raises(StoreUnavailableError):
-        asyncio.run(opened.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR))
+        asyncio.run(opened.add_credential(b"1" * 32, label="a", now=NOW, author=AUTHOR, roles=()))
     with pytest.raises(StoreUnavailableError):
         SQLStore.open(tmp_path / "absent" / "verifier.db", FaultySealer(), PREFIX)
     garbage = tmp_path / "garbage.db"

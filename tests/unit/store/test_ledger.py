@@ -93,7 +93,7 @@ def test_governance_records_form_a_chain_with_their_authors(scene: StoreScene) -
     async def story() -> None:
         await scene.fill()
         await store.add_join_token(b"t" * 32, now=NOW, expires_at=NOW + 9, author="operator:alice")
-        await store.add_credential(b"c" * 32, label="bob", now=NOW, author="cli:init")
+        await store.add_credential(b"c" * 32, label="bob", now=NOW, author="cli:init", roles=())
         await store.record_event("admin.login", {"from": "::1"}, now=NOW, author="operator:bob")
         previous = None
         authors = []

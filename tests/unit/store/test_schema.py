@@ -20,6 +20,7 @@ from bootlease.testing.store_scene import NOW, StoreScene
 UNIQUE = {
     "decisions": (("number",), ("digest",)),
     "token_signatures": (("number",),),
+    "delegations": (("number",), ("digest",), ("lease_id",), ("grant_use",)),
     "policies": (("epoch",),),
     "reference_sets": (("number",), ("digest",)),
     "roots": (("number",), ("digest",)),
@@ -31,6 +32,7 @@ UNIQUE = {
     "checkpoints": (("shard", "size"),),
     "cosignatures": (("shard", "size", "name"),),
     "prunings": (("number",), ("record",)),
+    "revocations": (("number",),),
     "evidence": (("number",), ("digest",)),
     "blobs": (("digest",),),
 }
@@ -47,6 +49,8 @@ def filled(scene: StoreScene) -> StoreScene:
         await scene.store.ledger.add_cosignature(1, shard.size, name="w", line=b"line")
         await scene.renew(node, leases=300)
         await scene.prune_nothing()
+        await scene.delegate()
+        await scene.revoke(node)
 
     asyncio.run(story())
     return scene
@@ -175,6 +179,7 @@ def test_every_table_that_keeps_its_rows_is_looked_at() -> None:
     """A new table belongs to one kind or the other."""
     passing = {
         *("settings", "credentials", "join_tokens", "nodes", "pending_enrolments"),
-        *("challenges", "answers"),
+        *("challenges", "answers", "proposals"),
+        *("event_streams", "stream_events", "event_positions"),
     }
     assert {*APPEND_ONLY, *PRUNED} == UNIQUE.keys() == METADATA.tables.keys() - passing

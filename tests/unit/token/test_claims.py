@@ -30,6 +30,7 @@ from bootlease.token import (
     verify_cwt,
     verify_jwt,
 )
+from bootlease.token.delegation import Delegation, DelegationLink, DelegationRoot
 
 ISSUED = FakeIssuer()
 KEYS = [
@@ -45,6 +46,25 @@ TEXTS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_si
 DIGESTS = st.binary(min_size=32, max_size=32)
 NAMES = st.from_regex(r"\A[A-Za-z0-9._~/:@+-]{1,20}([:/]\*)?\Z")
 FINE = st.none() | st.integers(-32, 31)
+
+
+@st.composite
+def any_delegation(draw: st.DrawFn) -> Delegation:
+    """Draw a chain with every member free."""
+    ids = st.binary(min_size=16, max_size=16)
+    root = DelegationRoot(
+        lease_id=draw(ids),
+        digest=draw(DIGESTS),
+        decision=draw(DIGESTS),
+        scope=tuple(draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))),
+        audience=draw(TEXTS),
+        expires_at=draw(NUMBERS),
+        status=draw(st.sampled_from(Tier)),
+        confirmation=draw(st.sampled_from(KEYS)),
+    )
+    grants = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=40)
+    links = st.builds(DelegationLink, ids, DIGESTS, grants)
+    return Delegation(root, tuple(draw(st.lists(links, min_size=1, max_size=3))))
 
 
 @st.composite
@@ -73,6 +93,8 @@ def any_claims(draw: st.DrawFn) -> ExecutionClaims:
         reference=ReferenceClaim(draw(TEXTS), draw(DIGESTS)),
         evidence=draw(DIGESTS),
         decision=draw(DIGESTS),
+        level=draw(st.none() | st.integers(0, 3)),
+        delegation=draw(st.none() | any_delegation()),
     )
 
 
@@ -87,6 +109,8 @@ def test_both_encodings_are_lossless_and_share_a_digest(claims: ExecutionClaims)
         strictjson.parse_object(strictjson.serialise(claims.to_jwt()))
     )
     assert from_cwt == claims == from_jwt
+    changed = dataclasses.replace(claims, issued_at=claims.issued_at ^ 1)
+    assert changed.digest == hashlib.sha256(cbor.encode(changed.to_cwt())).digest()
     assert from_cwt.digest == from_jwt.digest == claims.digest
 
 
@@ -110,7 +134,7 @@ def test_keys_are_those_of_the_table() -> None:
     """EAR, EAT and CWT keys and our private ones, as the module documents them."""
     members = execution_claims().to_cwt()
     assert list(members) == [
-        *(1, 2, 3, 4, 5, 6, 7, 8, 9, 265, 266, 1000, 1004),
+        *(1, 2, 3, 4, 5, 6, 7, 8, 9, 265, 266, 1000, 1004, 65535),
         *range(-66001, -66008, -1),
     ]
     assert members[265] == "tag:ietf.org,2026:rats/ear#04"
@@ -145,6 +169,8 @@ BAD_VALUES: dict[str, dict[str, Any]] = {
     "long nonce": {"nonce": bytes(65)},
     "short evidence digest": {"evidence": bytes(31)},
     "short decision digest": {"decision": bytes(33)},
+    "level beyond the last": {"level": 4},
+    "negative level": {"level": -1},
 }
 
 
@@ -223,6 +249,15 @@ CWT_SPOILT: list[tuple[tuple[Any, ...], object]] = [
     ((-66007,), 2),
     ((-66007,), True),
     ((-66007,), "tpm"),
+    ((-66008,), None),
+    ((-66008,), []),
+    ((-66008,), [[bytes(16), bytes(32), "a", "b", 1, {}]]),
+    (("node_", -66009), None),
+    (("node_", -66009), True),
+    (("node_", -66009), 4),
+    ((65535, "status_list", "idx"), 1),
+    ((65535, "status_list", "uri"), "https://other.example/v1/status"),
+    ((65535, "status_list", "bits"), 1),
 ]
 
 
@@ -265,6 +300,14 @@ JWT_SPOILT: list[tuple[tuple[Any, ...], object]] = [
     (("bootlease_policy", "epoch"), 1 << 53),
     (("bootlease_evidence",), "A" * 42),
     (("bootlease_key_protection",), 1),
+    (("bootlease_delegation",), None),
+    (("bootlease_delegation",), {"root": {}, "links": []}),
+    (("node_", "ear_attester_claims"), {"bootlease_level": None}),
+    (("node_", "ear_attester_claims"), {"bootlease_level": True}),
+    (("node_", "ear_attester_claims"), {"bootlease_level": 4}),
+    (("node_", "ear_attester_claims"), []),
+    (("status", "status_list", "idx"), 1),
+    (("status", "status_list", "uri"), "https://other.example/v1/status"),
 ]
 
 

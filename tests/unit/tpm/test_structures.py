@@ -35,6 +35,7 @@ from bootlease.tpm import (
 from bootlease.tpm.algorithms import algorithm_name, attest_name, hash_name
 from bootlease.tpm.attest import _read_any_quote as read_any_quote
 from bootlease.tpm.attest import read_quote
+from bootlease.tpm.public import _parse_any as parse_any_public
 
 HEAD: Final = bytes.fromhex(
     "ff544347 8018"
@@ -258,3 +259,31 @@ def test_a_usual_quote_is_read_in_one_step(monkeypatch: pytest.MonkeyPatch) -> N
     expected = read_any_quote(PLAIN)
     monkeypatch.setattr("bootlease.tpm.attest._read_any_quote", None)
     assert read_quote(PLAIN) == expected
+
+
+USUAL_ECC: Final = ECC[:-7] + b"\x00\x20" + bytes(range(1, 33)) + b"\x00\x20" + bytes(range(33, 65))
+
+
+@given(st.sampled_from([USUAL_ECC, RSA_EK[:-4] + USUAL_ECC[-68:], ECC]), st.data())
+def test_the_step_that_reads_a_usual_key_reads_what_the_reader_reads(
+    key: bytes, data: st.DataObject
+) -> None:
+    """Whatever the bytes, cutting off the point changes neither values nor refusals."""
+    at = data.draw(st.integers(0, len(key)))
+    removed, inserted = data.draw(
+        st.tuples(st.integers(0, 4), st.binary(max_size=4))
+        | st.tuples(st.just(1), st.binary(min_size=1, max_size=1))
+    )
+    changed = key[:at] + inserted + key[at + removed :]
+    general = outcome(parse_any_public, changed)
+    assert outcome(parse_public, changed) == general
+    if general is not MalformedError:
+        assert parse_public(changed).marshal() == changed
+
+
+def test_a_usual_key_is_read_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of keys of one kind, only the first reaches the reader."""
+    expected = parse_any_public(USUAL_ECC[:-1] + b"\xff")
+    parse_public(USUAL_ECC)
+    monkeypatch.setattr("bootlease.tpm.public._parse_any", None)
+    assert parse_public(USUAL_ECC[:-1] + b"\xff") == expected

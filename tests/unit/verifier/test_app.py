@@ -16,10 +16,10 @@ from bootlease.model import Finding
 from bootlease.ports import StoreBusyError, StoredAnswer, StoreUnavailableError
 from bootlease.verifier import app as app_module
 from bootlease.verifier.app import build_app
-from bootlease.verifier.contract import EVIDENCE
 from bootlease.verifier.leasing import Decided
 from bootlease.verifier.limits import DEFAULT_LIMITS
 from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.routes.contract import EVIDENCE
 from bootlease.verifier.service import Service, Throttle
 
 NODE = "ab" * 32

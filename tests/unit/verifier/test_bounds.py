@@ -13,28 +13,28 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootlease.eventlog import parse_event_log, replay
 from bootlease.evidence import parse_evidence
-from bootlease.model import HashAlg
-from bootlease.reference import DEFAULT_PCRS, learn, serialise_reference
+from bootlease.ports import Role
+from bootlease.reference import serialise_reference
 from bootlease.store import SQLStore
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description
+from bootlease.testing.golden import golden_reference
 from bootlease.testing.keys import fresh_keys
 from bootlease.testing.local_ca import LocalCA
-from bootlease.testing.scene import POLICY, REFERENCE, default_lease
+from bootlease.testing.scene import POLICY, default_lease
 from bootlease.testing.set_clock import SetClock
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.verifier import leasing
-from bootlease.verifier.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.app import build_app
 from bootlease.verifier.bodies import Body, Budget, tiers_of_strangers
-from bootlease.verifier.gate import Presenter, client_of
 from bootlease.verifier.glance import nonce_in
 from bootlease.verifier.limits import DEFAULT_LIMITS, Rate
+from bootlease.verifier.operators.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.rates import RateCounter, client_at
+from bootlease.verifier.routes.gate import Presenter, client_of
 from bootlease.verifier.service import Service, build_service
 
 EVIDENCE = {"content-type": "application/vnd.bootlease.evidence+cbor"}
@@ -71,15 +71,7 @@ def world(tmp_path: Path, local_ca: LocalCA) -> Iterator[World]:
     keys = fresh_keys(ISSUER)
     store = SQLStore.open(tmp_path / "verifier.db", keys.ledger, keys.ledger.key.name)
     clock = SetClock(int(local_ca.root.not_valid_before_utc.timestamp()) + 2 * 86_400)
-    learned = learn(
-        replay(parse_event_log(simulate_boot(grub_description()).event_log)),
-        None,
-        name=REFERENCE,
-        version="1",
-        bank=HashAlg.SHA256,
-        pcrs=DEFAULT_PCRS,
-        match_events=(4,),
-    )
+    learned = golden_reference(simulate_boot(grub_description()), match_events=(4,))
 
     async def build() -> Service:
         service = await build_service(store, keys, ISSUER, clock=clock)
@@ -376,7 +368,11 @@ def test_the_operator_is_heard_whatever_came_from_its_address(world: World) -> N
 
     async def register() -> None:
         await world.service.store.add_credential(
-            secret_digest(credential), label="test", now=world.clock.now(), author=AUTHOR
+            secret_digest(credential),
+            label="test",
+            now=world.clock.now(),
+            author=AUTHOR,
+            roles=tuple(Role),
         )
         await world.service.registry.reload()
 

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from uvicorn.server import ServerState
 
 from bootlease.verifier.bodies import Body, tiers_of_strangers
-from bootlease.verifier.contract import EVIDENCE
 from bootlease.verifier.http_protocol import DeadlineH11Protocol, protocol_within
 from bootlease.verifier.limits import DEFAULT_LIMITS, Limits
 from bootlease.verifier.problems import ProblemError
+from bootlease.verifier.routes.contract import EVIDENCE
 from bootlease.verifier.usual_cycle import UsualCycle
 
 FEW = replace(DEFAULT_LIMITS, connections=4, connections_per_client=3)

@@ -16,13 +16,6 @@ from bootlease import cbor
 from bootlease.errors import MalformedError, TransportError
 from bootlease.model import Finding
 from bootlease.ports import StoredCredential
-from bootlease.verifier.access import (
-    ADMIN_PREFIX,
-    bearer_digest,
-    credential_of,
-    new_secret,
-    secret_digest,
-)
 from bootlease.verifier.datadir import (
     DATABASE,
     LEDGER_KEY,
@@ -39,6 +32,13 @@ from bootlease.verifier.datadir import (
 )
 from bootlease.verifier.glance import core_size
 from bootlease.verifier.limits import Rate
+from bootlease.verifier.operators.access import (
+    ADMIN_PREFIX,
+    bearer_digest,
+    credential_of,
+    new_secret,
+    secret_digest,
+)
 from bootlease.verifier.problems import ProblemError, ProblemKind, problem_members
 from bootlease.verifier.rates import RateCounter
 from bootlease.verifier.server import parse_listen

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from bootlease.errors import MalformedError
 from bootlease.model import HashAlg
+from bootlease.ports import Role
 from bootlease.reference import (
     AnyReference,
     ReferenceSet,
@@ -22,8 +23,8 @@ from bootlease.reference import (
 from bootlease.store import SQLStore
 from bootlease.testing.keys import fresh_keys
 from bootlease.testing.scene import IMA_POLICY, IMA_REFERENCE, REFERENCE, files_reference
-from bootlease.verifier.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.app import build_app
+from bootlease.verifier.operators.access import ADMIN_PREFIX, new_secret, secret_digest
 from bootlease.verifier.registry import load_snapshot
 from bootlease.verifier.service import Service, build_service
 
@@ -117,7 +118,11 @@ def test_a_set_at_hand_is_not_read_again(service: Service, monkeypatch: pytest.M
 def admin(service: Service, store: SQLStore) -> Iterator[TestClient]:
     """An operator's client."""
     credential = new_secret(ADMIN_PREFIX)
-    asyncio.run(store.add_credential(secret_digest(credential), label="test", now=1, author=AUTHOR))
+    asyncio.run(
+        store.add_credential(
+            secret_digest(credential), label="test", now=1, author=AUTHOR, roles=tuple(Role)
+        )
+    )
     asyncio.run(service.registry.reload())
     headers = {"authorization": f"Bearer {credential}"}
     with TestClient(build_app(service), headers=headers) as client:

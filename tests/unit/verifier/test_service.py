@@ -13,7 +13,6 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.eventlog import parse_event_log, replay
 from bootlease.evidence import (
     Activation,
     Binding,
@@ -29,7 +28,7 @@ from bootlease.evidence.binding import qualifying_data
 from bootlease.evidence.enrolment import node_id
 from bootlease.ledger import DecisionRecord
 from bootlease.lineage import HighWaterMark
-from bootlease.model import ClockInfo, HashAlg
+from bootlease.model import ClockInfo
 from bootlease.policy import parse_policy
 from bootlease.ports import (
     CommitOutcome,
@@ -38,10 +37,11 @@ from bootlease.ports import (
     StoredPolicy,
     StoreUnavailableError,
 )
-from bootlease.reference import DEFAULT_PCRS, learn, serialise_reference
+from bootlease.reference import serialise_reference
 from bootlease.store import SQLStore
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description
+from bootlease.testing.golden import golden_reference
 from bootlease.testing.keys import fresh_keys
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, REFERENCE, default_lease
@@ -116,15 +116,7 @@ def world(tmp_path: Path, local_ca: LocalCA) -> Iterator[World]:
     boot = simulate_boot(grub_description())
     start = int(local_ca.root.not_valid_before_utc.timestamp()) + 2 * 86_400
     clock = SetClock(start)
-    learned = learn(
-        replay(parse_event_log(boot.event_log)),
-        None,
-        name=REFERENCE,
-        version="1",
-        bank=HashAlg.SHA256,
-        pcrs=DEFAULT_PCRS,
-        match_events=(),
-    )
+    learned = golden_reference(boot)
 
     async def build() -> World:
         service = await build_service(store, keys, ISSUER, clock=clock)

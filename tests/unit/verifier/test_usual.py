@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bootlease.errors import TransportError
 from bootlease.node.bundle import JoinBundle
 from bootlease.node.client import VerifierClient
-from bootlease.verifier.contract import EVIDENCE
+from bootlease.verifier.routes.contract import EVIDENCE
 from bootlease.verifier.usual import usual_request
 
 NODE = "ab" * 32

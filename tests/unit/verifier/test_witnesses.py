@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -401,6 +402,7 @@ def test_an_option_names_key_and_place() -> None:
         f"x{VKEY}=https://w.example",
         f"{MemoryLedger().vkey}=https://w.example",
     ],
+    ids=itertools.count(),
 )
 def test_other_options_are_refused(text: str) -> None:
     """No key, no place, plain HTTP elsewhere, a wrong id, or a log's key."""

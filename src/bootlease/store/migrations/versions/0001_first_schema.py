@@ -14,6 +14,7 @@ depends_on = None
 _APPEND_ONLY = {
     "decisions": (("number",), ("digest",)),
     "token_signatures": (("number",),),
+    "delegations": (("number",), ("digest",), ("lease_id",), ("grant_use",)),
     "policies": (("epoch",),),
     "reference_sets": (("number",), ("digest",)),
     "roots": (("number",), ("digest",)),
@@ -25,6 +26,7 @@ _APPEND_ONLY = {
     "checkpoints": (("shard", "size"),),
     "cosignatures": (("shard", "size", "name"),),
     "prunings": (("number",), ("record",)),
+    "revocations": (("number",),),
 }
 """Tables whose rows stay as they were written, and what is unique in each."""
 
@@ -45,6 +47,7 @@ def upgrade() -> None:
     _node_tables()
     _decision_tables()
     _ledger_tables()
+    _stream_tables()
     for table, unique in _APPEND_ONLY.items():
         _keep(table, unique)
         _refuse(table, "DELETE")
@@ -81,7 +84,11 @@ def _operator_tables() -> None:
         "credentials",
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("label", sa.String(), nullable=False),
+        sa.Column("roles", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("maker", sa.LargeBinary(), nullable=True),
+        sa.Column("joint", sa.Integer(), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_credentials")),
     )
     op.create_table(
@@ -90,7 +97,33 @@ def _operator_tables() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("node", sa.LargeBinary(), nullable=True),
+        sa.Column("labels", sa.String(), nullable=False),
+        sa.Column("replaces", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_join_tokens")),
+    )
+    op.create_table(
+        "proposals",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("act", sa.String(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("options", sa.LargeBinary(), nullable=False),
+        sa.Column("proposer", sa.LargeBinary(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("proposed_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_proposals")),
+    )
+    op.create_table(
+        "revocations",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("in_force", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_revocations")),
     )
     op.create_table(
         "policies",
@@ -224,6 +257,26 @@ def _decision_tables() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_blobs")),
     )
     op.create_table(
+        "delegations",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("lease_id", sa.LargeBinary(), nullable=False),
+        sa.Column("parent", sa.LargeBinary(), nullable=False),
+        sa.Column("grant_use", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("encoding", sa.String(), nullable=False),
+        sa.Column("shard", sa.Integer(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("record", sa.LargeBinary(), nullable=False),
+        sa.Column("claims", sa.LargeBinary(), nullable=False),
+        sa.Column("signatures", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_delegations")),
+        sa.UniqueConstraint("digest", name=op.f("uq_delegations_digest")),
+        sa.UniqueConstraint("grant_use", name=op.f("uq_delegations_grant_use")),
+        sa.UniqueConstraint("lease_id", name=op.f("uq_delegations_lease_id")),
+    )
+    op.create_index(op.f("ix_delegations_expires_at"), "delegations", ["expires_at"], unique=False)
+    op.create_table(
         "prunings",
         sa.Column("number", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("before", sa.BigInteger(), nullable=False),
@@ -243,6 +296,39 @@ def _decision_tables() -> None:
         sa.UniqueConstraint("request", name=op.f("uq_answers_request")),
     )
     op.create_index(op.f("ix_answers_expires_at"), "answers", ["expires_at"], unique=False)
+
+
+def _stream_tables() -> None:
+    op.create_table(
+        "event_streams",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("method", sa.String(), nullable=False),
+        sa.Column("audience", sa.String(), nullable=False),
+        sa.Column("endpoint", sa.String(), nullable=True),
+        sa.Column("authorization", sa.String(), nullable=True),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("dropped", sa.BigInteger(), nullable=False),
+        sa.Column("dropped_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_event_streams")),
+    )
+    op.create_table(
+        "stream_events",
+        sa.Column("number", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("stream", sa.String(), nullable=False),
+        sa.Column("jti", sa.String(), nullable=False),
+        sa.Column("queued_at", sa.BigInteger(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_stream_events")),
+        sa.UniqueConstraint("stream", "jti", name=op.f("uq_stream_events_stream_jti")),
+    )
+    op.create_index(op.f("ix_stream_events_stream"), "stream_events", ["stream"], unique=False)
+    op.create_table(
+        "event_positions",
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", name=op.f("pk_event_positions")),
+    )
 
 
 def _ledger_tables() -> None:

@@ -1,0 +1,1 @@
+"""Leases that a lease's holder passes on (docs/delegation.md)."""

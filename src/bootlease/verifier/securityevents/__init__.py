@@ -1,0 +1,1 @@
+"""Signed hints to relying parties: from what was recorded to who is told (docs/events.md)."""
