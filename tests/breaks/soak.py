@@ -59,11 +59,11 @@ def main() -> int:
                 wrong.append(f"{row.name}: {outcome.seconds:.1f} s, {outcome.said}")
                 sys.stderr.write(f"{wrong[-1]}\n")
         sys.stderr.write(f"run {run + 1} of {options.runs}\n")
-    page = _page(measured, options.runs)
+        # After each, so that what was measured stays where somebody has no time for the rest.
+        if options.out is not None:
+            options.out.write_text(_page(measured, run + 1))
     if options.out is None:
-        sys.stdout.write(page)
-    else:
-        options.out.write_text(page)
+        sys.stdout.write(_page(measured, options.runs))
     return 1 if wrong else 0
 
 

@@ -78,7 +78,10 @@ def node(admin: AdminClient, node_id: str, *, reason: str, as_json: bool) -> Non
 @_json
 @with_admin
 def lease(admin: AdminClient, lease_id: str, *, reason: str, as_json: bool) -> None:
-    """Revoke one LEASE, with what was delegated from it; its node may renew all the same."""
+    """Revoke one LEASE, with what was delegated from it; its node may renew all the same.
+
+    LEASE is its id in hex, or as a JWT's jti has it.
+    """
     _send(admin, "lease", lease_id, reason, as_json=as_json)
 
 

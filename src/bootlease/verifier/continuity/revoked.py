@@ -16,6 +16,7 @@ from bootlease.endorsement import Enrolment, MakePattern
 from bootlease.errors import MalformedError
 from bootlease.model import Finding
 from bootlease.ports import RevokedKind, StoredRevocation
+from bootlease.token import base64url
 from bootlease.verifier.problems import ProblemError, ProblemKind
 
 MAKE: Final = "make:"
@@ -28,6 +29,7 @@ _HEX_BYTES: Final = {
 }
 _DIGEST: Final = 32
 _KEY_ID: Final = 43
+_JTI: Final = 22
 _MAX_EPOCH_DIGITS: Final = 9
 
 
@@ -128,6 +130,9 @@ def parse_subject(kind: RevokedKind, text: str) -> str:
     Raises:
         MalformedError: There can be no such subject.
     """
+    if kind is RevokedKind.LEASE and len(text) == _JTI:
+        # As a JWT's ``jti`` and an event's subject name it.
+        text = base64url.decode(text).hex()
     if kind in _HEX_BYTES:
         return _hex(text, _HEX_BYTES[kind], kind.value)
     if kind is RevokedKind.FAMILY:

@@ -326,6 +326,7 @@ def test_a_family_is_a_make_or_a_root(play: Play) -> None:
     [
         (NODE, "ab" * 32, "ab" * 32),
         (RevokedKind.LEASE, "ab" * 16, "ab" * 16),
+        (RevokedKind.LEASE, "q6urq6urq6urq6urq6urqw", "ab" * 16),
         (RevokedKind.FAMILY, "IFX/SLB9665/*", "make:id:49465800/SLB9665/*"),
         (RevokedKind.FAMILY, "make:id:49465800/SLB9665/*", "make:id:49465800/SLB9665/*"),
         (RevokedKind.FAMILY, "root:" + "ab" * 32, "root:" + "ab" * 32),
@@ -345,6 +346,8 @@ def test_a_subject_has_one_spelling(kind: RevokedKind, text: str, subject: str) 
         (NODE, "AB" * 32),
         (NODE, "ab" * 31),
         (RevokedKind.LEASE, "ab" * 32),
+        (RevokedKind.LEASE, "q6urq6urq6urq6urq6urqx"),
+        (RevokedKind.LEASE, "=" * 22),
         (RevokedKind.FAMILY, "IFX"),
         (RevokedKind.FAMILY, "root:ab"),
         (RevokedKind.EPOCH, "1" * 10),
