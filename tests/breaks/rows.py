@@ -129,7 +129,6 @@ def changed_pcr(stage: Stage) -> Outcome:
 def unknown_boot(stage: Stage) -> Outcome:
     """The machine boots a kernel command line that no reference set knows."""
     with stage.machine("unknown-boot") as machine:
-        machine.caller.keep()
         began = time.monotonic()
         machine.reboot(simulate_boot(grub_description().with_command_line("init=/bin/sh"), BANKS))
         return _outcome(machine, began, LAPSE)
@@ -185,7 +184,6 @@ def tpm_reset(stage: Stage) -> Outcome:
     """The TPM alone is reset, and shows the log of the boot before."""
     with stage.machine("tpm-reset") as machine:
         machine.signal(signal.SIGKILL)
-        machine.caller.keep()
         began = time.monotonic()
         machine.node.tpm.reboot()
         machine.start()
@@ -196,7 +194,6 @@ def tpm_clear(stage: Stage) -> Outcome:
     """TPM2_Clear sets the TPM's counters to zero."""
     with stage.machine("tpm-clear") as machine:
         machine.signal(signal.SIGKILL)
-        machine.caller.keep()
         began = time.monotonic()
         machine.clear()
         machine.start()

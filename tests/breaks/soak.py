@@ -28,11 +28,11 @@ ROWS: Final = (*APART, *TOGETHER)
 _HEAD: Final = """\
 # How authorization breaks, and how soon requests are refused
 
-Every way in which authorization can break on the side of verifier and relying party, brought about
-for real: a verifier process, agents on software TPMs, relying parties, HTTP between them
-([`tests/breaks`](../tests/breaks)). A workload calls every 0.1 s with the newest token that its
-agent holds or, where the agent takes it away, with the last one, as a thief would. Measured is the
-time from the break to the last call that was answered with success, to 0.1 s.
+Every way that is known in which authorization breaks on the side of verifier and relying party,
+brought about for real: a verifier process, agents on software TPMs, relying parties, HTTP between
+them ([`tests/breaks`](../tests/breaks)). A workload calls every 0.1 s with the newest token that
+its agent holds or, where the agent takes it away, with the last one, as a thief would. Measured is
+the time from the break to the last call that was answered with success, to 0.1 s.
 
 Here leases live for {life} s, clocks may differ by {leeway} s, and a continuity statement counts
 for {continuity} s. A lease that nobody renews is over after its life and the leeway; a relying
