@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 BENCHES := eventlog ima appraisal token_check
 
-.PHONY: help setup demo test check bench fleet soak breaks mutants fuzz interop clean lock docs fixtures
+.PHONY: help setup demo test check bench fleet soak trees breaks mutants fuzz interop clean lock docs fixtures
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,13 +34,16 @@ bench: setup ## Measure the hot paths beside the bare signature operations
 fleet: setup ## Load a verifier from simulated nodes (ARGS="--nodes 10000 --find-rate --out figures")
 	@$(PY) -m bench.fleet $(or $(ARGS),--nodes 1000 --find-rate)
 
-soak: setup ## Kill a verifier 200 times under load; compare what was told with what is recorded
+soak: setup trees ## Kill a verifier 200 times under load and check its records; and `make trees`
 	@$(PY) -m bench.crash $(or $(ARGS),--kills 200)
 
-breaks: setup ## Break authorization in every way 20 times, and write how long it went on
+trees: setup ## Run 1,000 trees on leashes under load (TREES="--runs 50"); none outlives its lease
+	@$(PY) -m bench.trees $(or $(TREES),--runs 1000 --out docs/breaks.md)
+
+breaks: setup ## Break authorization in every way 20 times, and write how long things went on
 	@$(PY) -m tests.breaks.soak --runs 20 --out docs/breaks.md $(ARGS)
 
-mutants: setup ## Change tokens, lineage, delegation and relying party; list what no test notices
+mutants: setup ## Change every check of tokens and relying party; fail where no test notices one
 	@$(PY) -c 'import mutmut' 2>/dev/null || { echo "mutants: installing mutmut in .venv" && \
 		$(PY) -m pip install --quiet --require-hashes -r requirements/mutation.txt; }
 	@tests/mutation/run.sh $(ARGS)

@@ -5,6 +5,8 @@ through ``BOOTLEASE_CORPUS``; a relative path counts from the project's root. Wh
 is absent, the tests that need it are deselected and the report says how many; where
 ``BOOTLEASE_REQUIRE_CORPUS`` is set, its absence ends the run. The same holds for evidence of real
 boots on virtual machines: tests marked ``lab``, ``BOOTLEASE_LAB``, ``BOOTLEASE_REQUIRE_LAB``.
+Tests marked ``root`` start processes of other users; where that is not possible they are deselected
+as well.
 
 A test asks for corpus files in one of two ways::
 
@@ -77,12 +79,15 @@ LAB: Final = Folder("lab", "BOOTLEASE_LAB", "../shared/lab/evidence")
 FOLDERS: Final = (CORPUS, LAB)
 
 _deselected = pytest.StashKey[dict[Folder, int]]()
+_root_needed = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """End the run early where required evidence is absent."""
     config.addinivalue_line("markers", "lab: needs evidence of real boots (BOOTLEASE_LAB)")
+    config.addinivalue_line("markers", "root: needs to be root, to start processes of other users")
     config.stash[_deselected] = {}
+    config.stash[_root_needed] = 0
     for folder in FOLDERS:
         if folder.required and not folder.path.is_dir():
             raise pytest.UsageError(
@@ -115,19 +120,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs absent evidence."""
+    """Deselect what needs absent evidence, or to be root."""
     for folder in FOLDERS:
         needing = [item for item in items if item.get_closest_marker(folder.marker) is not None]
         if needing and not folder.path.is_dir():
             config.stash[_deselected][folder] = len(needing)
             config.hook.pytest_deselected(items=needing)
             items[:] = [item for item in items if item.get_closest_marker(folder.marker) is None]
+    for_root = [item for item in items if item.get_closest_marker("root") is not None]
+    if for_root and os.geteuid() != 0:
+        config.stash[_root_needed] = len(for_root)
+        config.hook.pytest_deselected(items=for_root)
+        items[:] = [item for item in items if item not in for_root]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say in one line what absent evidence left untested."""
+    """Say in one line each what was left untested, and why."""
+    if config.stash[_root_needed]:
+        terminalreporter.write_line(
+            f"{config.stash[_root_needed]} tests deselected: they start processes of other users,"
+            " which only root may"
+        )
     for folder, count in config.stash[_deselected].items():
         terminalreporter.write_line(
             f"{count} tests deselected: no {folder.marker} at {folder.path} ({folder.variable})"

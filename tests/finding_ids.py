@@ -25,8 +25,9 @@ TESTS: Final = ROOT / "tests"
 READ_BACK: Final = frozenset(
     {
         ("endorsement/enrolment.py", "_parse_note"),
+        ("evidence/denied.py", "_parse_finding"),
+        ("findings.py", "_finding"),
         ("ledger/record.py", "_finding"),
-        ("node/problem.py", "_finding"),
         ("node/status.py", "_finding"),
         ("relyingparty/exchange.py", "_finding"),
     }

@@ -214,6 +214,8 @@ class Fleet:
     async def run(self, rate: float, duration: float, patience: float = 5.0) -> Figures:
         """Make one run."""
         await self.freshen()
+        # What the verifier or the pool has ended since is opened again before the clock runs.
+        await self._pool.fill()
         if min(duration, len(self.nodes) / rate) > _LONGEST_WAIT:
             say("at this rate some leases lapse before their turn: their nodes begin again")
         self._runs += 1

@@ -129,7 +129,7 @@ class Drive:
         self._next = len(self._due)
 
     def _dispatch(self) -> None:
-        while self._waiting and self._pool.idle:
+        while self._waiting and self._pool.room:
             number = self._waiting[0]
             if self._enrols[number] and self._newcomers:
                 self._waiting.popleft()

@@ -168,7 +168,7 @@ async def _flat_out(pool: ConnectionPool, nodes: deque[FleetNode], *, until: flo
 
         pool.submit(request(f"{node.path}/leases", "evidence", node.evidence()), finished)
 
-    for _ in range(pool.idle):
+    for _ in range(pool.room):
         send()
     await over.wait()
     return count

@@ -32,6 +32,12 @@ _HEADS: Final = (
 )
 """What stands before a number, by its top bit, which would be its sign (§8.3.3), and its size."""
 _SHORT: Final = tuple(bytes((0x30, size)) for size in range(128))
+_P256: Final = 32
+_P256_HEADS: Final = tuple(
+    tuple((_SHORT[4 + 2 * _P256 + r + s] + _HEADS[r][_P256], _HEADS[s][_P256]) for s in (0, 1))
+    for r in (0, 1)
+)
+"""What stands before r and before s, by the top bit of each."""
 
 
 def der(r: bytes, s: bytes) -> bytes:
@@ -41,9 +47,11 @@ def der(r: bytes, s: bytes) -> bytes:
         r: Unsigned, big-endian, of any length below ``MAX_NUMBER`` bytes.
         s: Likewise.
     """
-    # Nearly always both are full numbers, without a zero in front.
-    body = _HEADS[r[0] >> 7][len(r)] + r if r and r[0] else _integer(r)
-    body += _HEADS[s[0] >> 7][len(s)] + s if s and s[0] else _integer(s)
+    # Nearly always both are full numbers of P-256, without a zero in front.
+    if len(r) == len(s) == _P256 and r[0] and s[0]:
+        head, middle = _P256_HEADS[r[0] >> 7][s[0] >> 7]
+        return head + r + middle + s
+    body = _integer(r) + _integer(s)
     size = len(body)
     if size < len(_SHORT):
         return _SHORT[size] + body
@@ -63,10 +71,9 @@ def fixed(signature: bytes, size: int) -> bytes:
         size: Bytes of a number of its curve.
     """
     # SEQUENCE and its length, INTEGER and its length: one byte each below 128 bytes.
-    r_end = 4 + signature[3]
+    r_size = signature[3]
+    r_end = 4 + r_size
+    if r_size >= size and signature[r_end + 1] >= size:
+        return signature[r_end - size : r_end] + signature[-size:]
     r, s = signature[4:r_end], signature[r_end + 2 :]
-    if len(r) != size:
-        r = r[-size:].rjust(size, b"\0")
-    if len(s) != size:
-        s = s[-size:].rjust(size, b"\0")
-    return r + s
+    return r[-size:].rjust(size, b"\0") + s[-size:].rjust(size, b"\0")

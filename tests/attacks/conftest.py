@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 import httpx2
 import pytest
 
-from bootlease.node.key_kinds import AKAlgorithm
+from bootlease.node.tpm.key_kinds import AKAlgorithm
 from bootlease.reference import serialise_reference
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import SimulatedBoot, simulate_boot

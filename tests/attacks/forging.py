@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from bootlease.model import HashAlg
-from bootlease.node.key_kinds import AKAlgorithm
-from bootlease.node.signing_templates import attestation_key_template
+from bootlease.node.tpm.key_kinds import AKAlgorithm
+from bootlease.node.tpm.signing_templates import attestation_key_template
 from bootlease.ports import QuotedState
 from bootlease.testing.simulated_node import PrivateKey, SimulatedNode
 from bootlease.tpm import (

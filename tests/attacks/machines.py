@@ -25,9 +25,9 @@ from tpm2_pytss.types import (
 
 from bootlease.evidence import CertifiedKey
 from bootlease.model import HashAlg
-from bootlease.node.key_kinds import EKAlgorithm
-from bootlease.node.signing_templates import signing_key_template
-from bootlease.node.tpm_device import ESAPIDevice
+from bootlease.node.tpm.device import ESAPIDevice
+from bootlease.node.tpm.key_kinds import EKAlgorithm
+from bootlease.node.tpm.signing_templates import signing_key_template
 from bootlease.ports import QuotedState
 from bootlease.testing.boot import SimulatedBoot, power_on
 from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, swtpm_process

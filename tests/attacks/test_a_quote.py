@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bootlease.eventlog import EventType, encode_event_log
 from bootlease.eventlog.encode import encode_event
 from bootlease.model import Effect, HashAlg
-from bootlease.node.key_kinds import AKAlgorithm
+from bootlease.node.tpm.key_kinds import AKAlgorithm
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description

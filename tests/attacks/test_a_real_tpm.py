@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from bootlease.model import HashAlg
-from bootlease.node.key_kinds import EKAlgorithm
+from bootlease.node.tpm.key_kinds import EKAlgorithm
 from bootlease.ports import QuotedState
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import SimulatedBoot, simulate_boot

@@ -20,7 +20,7 @@ from bootlease.endorsement import TrustedRoots, parse_certificates
 from bootlease.evidence import Activation, CredentialChallenge, EnrolmentRequest
 from bootlease.evidence.enrolment import node_id
 from bootlease.model import HashAlg
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
+from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
 from bootlease.policy import parse_policy
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.local_ca import LocalCA, TPMIdentity

@@ -16,9 +16,9 @@ from tpm2_pytss import ESYS_TR
 from bootlease.evidence import CertifiedKey, CredentialChallenge
 from bootlease.evidence.verify import CERTIFY_LABEL
 from bootlease.model import HashAlg
-from bootlease.node.ek_templates import ek_profiles
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
-from bootlease.node.signing_templates import attestation_key_template
+from bootlease.node.tpm.ek_templates import ek_profiles
+from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
+from bootlease.node.tpm.signing_templates import attestation_key_template
 from bootlease.ports import QuotedState
 from bootlease.testing.attesting_client import AttestingClient
 from bootlease.testing.boot import SimulatedBoot, simulate_boot

@@ -415,7 +415,11 @@ def test_claims_have_one_reading(checker: TokenChecker, verdict: Verdict, payloa
         lambda text: text.replace("-", "+").replace("_", "/") + ("" if "-" in text else "+"),
         lambda text: text[:40] + "\n" + text[40:],
         lambda text: " " + text,
-        lambda text: text[:-1] + chr(ord(text[-1]) + 1) if text[-1] in "AQgw" else text + "!",
+        lambda text: (
+            text[:-1] + chr(ord(text[-1]) + 1)
+            if len(text) % 4 and text[-1] in "AQgw"  # else all bits of the last one count
+            else text + "!"
+        ),
         lambda text: text + ".",
     ],
     ids=["padding", "alphabet", "newline", "blank", "last-bits", "fourth-part"],
@@ -498,6 +502,26 @@ def test_one_refused_wish_refuses_all(new_attacker: NewAttacker, verdict: Verdic
     """Leases are granted as they were asked for, or not at all."""
     client = new_attacker()
     client.leases = (default_lease(), default_lease(scope=("root:everything",)))
+    verdict.refused(client.present(client.attest()))
+
+
+@attack("G11", "request.scope.mismatch")
+def test_nobody_else_says_what_a_node_can_do_without(
+    new_attacker: NewAttacker, verdict: Verdict
+) -> None:
+    """Whether a lease may be left out is part of what the AK signs."""
+    client = new_attacker()
+    wishes = (default_lease(), default_lease(scope=("root:everything",)))
+    evidence = client.attest(leases=wishes)
+    softened = (wishes[0], replace(wishes[1], optional=True))
+    verdict.refused(client.present(replace(evidence, leases=softened)))
+
+
+@attack("G11", "policy.scope.denied")
+def test_what_may_be_left_out_brings_no_token(new_attacker: NewAttacker, verdict: Verdict) -> None:
+    """Asking politely for everything, and for nothing else, is refused."""
+    client = new_attacker()
+    client.leases = (replace(default_lease(scope=("root:everything",)), optional=True),)
     verdict.refused(client.present(client.attest()))
 
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import load_pem_x509_certificate
 
 from bootlease.model import HashAlg
-from bootlease.node.tpm_device import ESAPIDevice
+from bootlease.node.tpm.device import ESAPIDevice
 from bootlease.relyingparty import FetchedKeys
 from bootlease.relyingparty.exchange import TokenExchange, grant_child
 from bootlease.testing.boot import simulate_boot

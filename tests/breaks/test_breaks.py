@@ -12,8 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.breaks.rows import APART, TOGETHER, Outcome, Row
-from tests.breaks.soak import BESIDE
 from tests.breaks.stage import Stage, stage
+from tests.breaks.verifier_table import BESIDE
 
 pytestmark = pytest.mark.swtpm
 

@@ -35,7 +35,7 @@ from bootlease.testing.scene import Scene, default_lease
 from bootlease.testing.tokens import FakeIssuer, execution_claims
 from bootlease.token import PrivateKeySigner
 from bootlease.verifier.routes.contract import EVIDENCE
-from tests.fuzz import authorization
+from tests.fuzz import authorization, workloads
 
 _REQUEST: Final = (
     f"POST /v1/nodes/{'ab' * 32}/leases HTTP/1.1\r\nHost: v:8443\r\naccept: */*\r\n"
@@ -85,6 +85,8 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         yield "rules", "signed corim", sign_corim(corim, history.signer, name="Example")
     for parser, data in authorization.seeds():
         yield "authorization", parser, data
+    for parser, data in workloads.seeds():
+        yield "workloads", parser, data
     yield "lease", "edits", bytes(6)
     yield "node", "request", _REQUEST.encode()
 

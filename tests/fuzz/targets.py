@@ -83,7 +83,7 @@ from bootlease.tpm import (
     parse_signature,
 )
 from bootlease.verifier.usual import usual_request
-from tests.fuzz import authorization
+from tests.fuzz import authorization, workloads
 from tests.fuzz.lease import LeaseEndpoint
 
 MAX_INPUT: Final = 64 * 1024
@@ -300,6 +300,7 @@ def _targets() -> Iterator[Target]:
         ],
     )
     yield Target("authorization", authorization.PARSERS)
+    yield Target("workloads", workloads.PARSERS)
     yield Target("lease", [("edits", lambda edits: _endpoint().present(edits))])
     yield Target(
         "node",

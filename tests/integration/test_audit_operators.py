@@ -24,6 +24,7 @@ from bootlease.testing.recorded_verifier import (
     RecordedVerifier,
     recorded_verifier,
 )
+from bootlease.testing.scene import default_lease
 from bootlease.token import KeySet, VerificationKey
 from bootlease.verifier.datadir import DATABASE
 from bootlease.verifier.keys import Keys
@@ -78,6 +79,24 @@ def test_labels_of_a_node_stand_in_its_proofs(tmp_path: Path, local_ca: LocalCA)
             proven.append((report.decisions, b"role=build" in proof.enrolment.record))
     # Without labels the record is the one of the enrolment once more.
     assert proven == [(1, False), (2, False), (1, True), (2, True)] + [(1, False), (2, False)] * 2
+    assert refusing(tmp_path / "verifier" / DATABASE, keys) == []
+
+
+def test_a_partly_granted_decision_is_proven_and_audited(tmp_path: Path, local_ca: LocalCA) -> None:
+    """What was left out is missing nowhere: not in the ledger, not in a lease's proof."""
+    denied = dataclasses.replace(default_lease(("deploy:prod",)), optional=True)
+    with recorded_verifier(tmp_path / "verifier", local_ca) as verifier:
+        (node,) = verifier.record(1, 1)
+        assert verifier.decide(node, [denied, default_lease(), denied, default_lease()])
+        assert verifier.decide(node)
+        keys = verifier.keys
+    trust = ProofTrust(keys.ledger.key, KeySet((VerificationKey(keys.token.public),)))
+    with audit_reader(tmp_path / "verifier" / DATABASE) as reader:
+        for lease in node.leases:
+            proof = lease_proof(reader, lease.lease_id)
+            assert proof is not None
+            assert verify_proof(proof, trust).enrolled
+    assert len(node.leases) == 4
     assert refusing(tmp_path / "verifier" / DATABASE, keys) == []
 
 

@@ -314,7 +314,7 @@ def test_what_cannot_be_revoked_is_not(new_client: NewClient, operator: Operator
     }:
         assert operator.revoke(kind, subject).status_code == 400, kind
     assert operator.revoke("node", "00" * 32, reason="").status_code == 400
-    assert operator.revoke("node", new_client().node.hex(), lift=True).status_code == 404
+    assert operator.revoke("node", new_client().node.hex(), lift=True).status_code == 409
     after = operator.http.get("/v1/admin/revocations", headers=operator.headers).json()
     assert after == before
     nobody = operator.http.post("/v1/admin/revocations", content=b"{}")

@@ -20,15 +20,17 @@ from bootlease.evidence import Evidence, LeaseAnswer, parse_evidence
 from bootlease.ledger.prooffile import parse_proof
 from bootlease.lineage import Prior
 from bootlease.model import Effect
-from bootlease.node.agent import NodeAgent, Settings
+from bootlease.node.agent import NodeAgent
 from bootlease.node.client import VerifierClient
 from bootlease.node.clock import SystemClock
 from bootlease.node.ima import IMAListFile
-from bootlease.node.key_kinds import EKAlgorithm
-from bootlease.node.lease import HeldLease, LeaseFiles, LeaseKeeper
+from bootlease.node.lease import HeldLease, LeaseKeeper
 from bootlease.node.logs import EventLogFile
+from bootlease.node.outputs import LeaseFiles
+from bootlease.node.settings import Settings
 from bootlease.node.state import StateDirectory
-from bootlease.node.wishes import LeaseWish
+from bootlease.node.tpm.key_kinds import EKAlgorithm
+from bootlease.node.wish import LeaseWish
 from bootlease.reference import serialise_any_reference
 from bootlease.store.auditreader import audit_reader, lease_proof
 from bootlease.testing.ima_list import SimulatedIMA

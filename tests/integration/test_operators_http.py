@@ -464,6 +464,28 @@ def test_references_roots_and_voices_need_two_persons_too(
     alice.does("policy", "approve", digest_in(said))
 
 
+def test_what_was_revoked_is_taken_back_by_two_persons(person: NewPerson) -> None:
+    """Else one of the two could bring back what the other one has taken away."""
+    alice, bob = person("alice", "operator"), person("bob", "operator")
+    alice.does("verifier", "two-person", "on")
+    family = "IFX/SLB9670/*"
+    words = ("revoke", "family", family, "--reason", "weak keys")
+    # Taking away needs one.
+    assert "is revoked" in alice.does(*words)
+    said = alice.does(*words[:-1], "mended", "--lift")
+    assert said.startswith("proposed, not done yet")
+    assert "mended" in bob.does("policy", "proposals", digest_in(said))
+    assert "lift" in bob.does("policy", "proposals")
+    assert "taken back" not in alice.does("revoke", "list")
+    assert alice.types("policy", "approve", digest_in(said))[0] == ExitCode.USAGE
+    assert "no longer revoked: family make:" in bob.does("policy", "approve", digest_in(said))
+    assert "taken back" in alice.does("revoke", "list")
+    lifted = [each for each in records(alice.running) if each.kind == "revocation-lifted.family"]
+    assert re.fullmatch(r"operator:alice#\w{8}, approved by operator:bob#\w{8}", lifted[0].author)
+    # Nobody is asked to approve what is so already.
+    assert alice.types(*words[:-1], "again", "--lift")[0] == ExitCode.USAGE
+
+
 def test_nothing_is_approved_that_cannot_be_done(person: NewPerson, tmp_path: Path) -> None:
     """A policy whose references are missing waits on, for whoever registers them."""
     alice, bob = person("alice", "operator"), person("bob", "operator")

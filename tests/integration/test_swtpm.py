@@ -16,8 +16,8 @@ from cryptography import x509
 from bootlease.errors import TransportError
 from bootlease.eventlog import parse_event_log, replay
 from bootlease.model import HashAlg
-from bootlease.node.key_kinds import EKAlgorithm
-from bootlease.node.tpm_device import ESAPIDevice
+from bootlease.node.tpm.device import ESAPIDevice
+from bootlease.node.tpm.key_kinds import EKAlgorithm
 from bootlease.testing.local_ca import EK_CERTIFICATE_EKU, LocalCA
 from bootlease.testing.manufacture import manufacture
 from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, _connect, swtpm_process

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from bootlease.errors import MalformedError, TransportError
 from bootlease.evidence.verify import CERTIFY_LABEL
 from bootlease.model import HashAlg
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
-from bootlease.node.tpm_device import ESAPIDevice
+from bootlease.node.tpm.device import ESAPIDevice
+from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
 from bootlease.ports import TPMDevice
 from bootlease.testing.manufacture import define_ek_index, remove_ek_certificate
 from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, swtpm_process

@@ -26,11 +26,11 @@ SOURCE: Final = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
 LAYERS: Final = ("foundation", "formats", "decisions", "ports", "shells")
 LAYER_OF: Final = {
-    **dict.fromkeys(("errors", "frozen", "model"), "foundation"),
+    **dict.fromkeys(("errors", "findings", "frozen", "model"), "foundation"),
     **dict.fromkeys(
         (
             *("cbor", "ecdsa", "tpm", "eventlog", "bootstate", "ima"),
-            *("endorsement", "evidence", "token", "ledger"),
+            *("endorsement", "evidence", "token", "ledger", "localapi"),
         ),
         "formats",
     ),
@@ -40,24 +40,31 @@ LAYER_OF: Final = {
     "ports": "ports",
     **dict.fromkeys(
         (
-            *("store", "verifier", "node", "leash", "relyingparty", "witness", "monitor"),
+            *("store", "verifier", "node", "leash", "workload"),
+            *("relyingparty", "witness", "monitor"),
             *("testing", "cli", "__main__"),
         ),
         "shells",
     ),
 }
 
-_SHELLS: Final = {"store", "verifier", "node", "leash", "relyingparty", "witness", "monitor"}
+_SHELLS: Final = {
+    *("store", "verifier", "node", "leash", "workload"),
+    *("relyingparty", "witness", "monitor"),
+}
 MAY_IMPORT_SHELLS: Final = {
     "cli": {*_SHELLS, "testing"},
     "testing": _SHELLS,
     "__main__": {"cli"},
+    "leash": {"workload"},
 }
-"""The composition roots: they alone wire shells together."""
+"""The composition roots alone wire shells together. A leash is a workload of its node's agent, and
+speaks to it through the client that every workload has (ADR 0014)."""
 
 MAY_IMPORT_ONLY: Final = {
     "relyingparty": {"errors", "model", "cbor", "token", "ledger"},
-    "leash": {"errors", "model", "cbor", "token", "ledger", "ports"},
+    "leash": {"errors", "model", "localapi", "workload", "ports"},
+    "workload": {"errors", "model", "localapi", "token", "ports"},
     "witness": {"errors", "model", "cbor", "token", "ledger"},
     "monitor": {"errors", "model", "cbor", "token", "ledger"},
 }
@@ -68,6 +75,7 @@ ONLY_IN: Final = {
     "sqlalchemy": {"store"},
     "alembic": {"store"},
     "cbor2": {"cbor"},
+    "h11": {"node", "verifier"},
     "cedarpy": {"policy"},
 }
 """Third-party libraries that stay behind one door."""
@@ -234,6 +242,9 @@ CLEAN: Final = {
     "bootlease.node": "import os, time\nfrom tpm2_pytss import ESAPI\nfrom bootlease import token",
     "bootlease.verifier": "from bootlease import __version__\nimport fastapi",
     "bootlease.relyingparty": "from bootlease.token.claims import Claims",
+    "bootlease.localapi": "from bootlease import token",
+    "bootlease.workload": "import socket\nfrom bootlease import localapi",
+    "bootlease.leash": "from bootlease import workload",
     "bootlease.testing": "import bootlease.node\nimport bootlease.verifier",
     "bootlease.cli": "from bootlease import testing, store",
     "bootlease.__main__": "from bootlease.cli import main",
@@ -271,6 +282,13 @@ def test_clean_package_has_no_complaints() -> None:
         ("relyingparty", "import bootlease.verifier", "shells import no other shell"),
         ("relyingparty", "import bootlease.appraisal", "relyingparty imports only cbor, errors"),
         ("leash", "import bootlease.verifier", "shells import no other shell"),
+        ("leash", "import bootlease.node", "shells import no other shell"),
+        ("leash", "import bootlease.evidence", "leash imports only errors, localapi"),
+        ("workload", "import bootlease.node", "shells import no other shell"),
+        ("workload", "import bootlease.leash", "shells import no other shell"),
+        ("workload", "import bootlease.evidence", "workload imports only errors, localapi"),
+        ("localapi", "import bootlease.workload", "formats import no shells"),
+        ("localapi", "import socket", "outside world"),
         ("witness", "import bootlease.verifier", "shells import no other shell"),
         ("monitor", "import bootlease.witness", "shells import no other shell"),
         ("monitor", "import bootlease.ports", "monitor imports only cbor, errors"),
@@ -332,6 +350,20 @@ def test_only_the_http_interface_knows_the_web_framework() -> None:
                 found.add((module, target))
     # ``usual`` reads requests without a framework, and media types stand in one table.
     assert found == {(f"{PACKAGE}.verifier.usual", f"{PACKAGE}.verifier.routes.contract")}
+
+
+def test_only_the_tpm_package_of_the_node_needs_tpm2_tss() -> None:
+    """An agent can be read, configured and tested where the TPM libraries are missing."""
+    sources = read_package()
+    home = f"{PACKAGE}.node.tpm."
+    found = {
+        module
+        for module, text in sources.items()
+        if module.startswith(f"{PACKAGE}.node.") and not module.startswith(home)
+        for _, target in imports_of(module, ast.parse(text), frozenset(sources))
+        if target.partition(".")[0] == "tpm2_pytss"
+    }
+    assert found == set()
 
 
 def test_reader_sees_the_package() -> None:

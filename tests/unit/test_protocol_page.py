@@ -39,6 +39,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     ]
     assert numbers == [
         *(DEFAULT_LIMITS.evidence, DEFAULT_LIMITS.evidence_ima, DEFAULT_LIMITS.evidence_core),
+        DEFAULT_LIMITS.evidence_core_per_lease,
         document.MAX_IMA_LIST,
         *(enrolment.MAX_ENROLMENT, enrolment.MAX_CERTIFICATE, enrolment.MAX_CHAIN),
         *(request.MAX_TPM_STRUCTURE, MAX_BINDING, request.MAX_KEY),

@@ -13,16 +13,14 @@ wish, is recorded, and ends its lineage. The steps (design section 4, step 4):
 7. The IMA list leads to the quoted PCR 10, and names only what may be loaded.
 8. The lineage continues, or a new one begins with full evidence.
 9. The node's endorsement still stands.
-10. Policy grants what is asked for, and grants at all.
+10. Policy grants what is asked for, all but what is optional, and grants at all (``leases``).
 
 All steps run and all findings are collected: one refusal answers every question.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from bootlease.appraisal.boot import appraise_boot, verdict_key
 from bootlease.appraisal.bootlog import BootLog
@@ -30,6 +28,7 @@ from bootlease.appraisal.cache import AppraisalCache, BootVerdict
 from bootlease.appraisal.endorsed import check_endorsement
 from bootlease.appraisal.facts import build_facts
 from bootlease.appraisal.ima import IMAVerdict, appraise_ima
+from bootlease.appraisal.leases import check_request
 from bootlease.appraisal.quote import check_clock, check_signer
 from bootlease.appraisal.result import (
     CRYPTO_FAILED,
@@ -42,17 +41,13 @@ from bootlease.appraisal.result import (
 )
 from bootlease.endorsement import Enrolment, TrustedRoots
 from bootlease.evidence import Challenge, VerifiedEvidence
-from bootlease.evidence.request import MAX_AUDIENCE, TokenEncoding
 from bootlease.lineage import HighWaterMark, Prior, continue_lineage
-from bootlease.model import Effect, Finding, legible
-from bootlease.policy import Facts, Mode, Policy, PolicyEpoch, ScopeVerdict
-from bootlease.policy.authorization import Known
+from bootlease.model import Effect, Finding
+from bootlease.policy import Mode, Policy, PolicyEpoch
 from bootlease.policy.facts import NO_FACTS
 from bootlease.reference import ReferenceSet
 from bootlease.reference.imaset import IMAReferenceSet
-from bootlease.token import KeyProtection, Tier, TrustVector
-
-_MAX_NAMED: Final = 4
+from bootlease.token import Tier, TrustVector
 
 
 def appraise(
@@ -73,7 +68,7 @@ def appraise(
     """Decide about verified evidence.
 
     Proves, if accepted: the enrolled TPM vouched for a boot that an accepted reference set
-    describes, in the lineage stated, and policy grants every lease asked for. Does not prove
+    describes, in the lineage stated, and policy grants the leases of the result. Does not prove
     what runs after boot, nor that nobody has tampered with the machine's buses. The caller must
     still record the decision before it answers, and spend the challenge in that transaction.
 
@@ -136,7 +131,7 @@ def appraise(
             tier=tier,
             now=now,
         )
-    wishes = check_request(evidence, rules, facts, expires_at, now)
+    verdict = check_request(evidence, rules, facts, expires_at, now)
     findings = (
         *identity,
         *boot.selection_findings,
@@ -146,28 +141,25 @@ def appraise(
         *ima.findings,
         *continuity,
         *endorsement,
-        *wishes,
+        *verdict.findings,
     )
+    told = len(findings)
     if rules.mode is Mode.REPORT_ONLY:
         findings = (*findings, _only_reported(findings))
     granted = not _refuses(findings)
+    if not granted:
+        first = told - len(verdict.findings)
+        findings = (*findings[:first], *verdict.brief(), *findings[told:])
+    leases, denied = (verdict.leases, verdict.denied) if granted else ((), ())
+    considered = (*boot.considered, *ima.considered) if ima.considered else boot.considered
+    # In the result's order: a call by so many names takes as long again as what it passes.
+    # fmt: off
     return AttestationResult(
-        node=enrolment.node,
-        nonce=evidence.nonce,
-        evidence=evidence.digest,
-        findings=findings,
-        vector=vector,
-        tier=tier,
-        lineage=lineage,
-        clock_info=quote.clock_info,
-        policy=policy.claim,
-        reference=boot.claim,
-        considered=(*boot.considered, *ima.considered) if ima.considered else boot.considered,
-        leases=evidence.leases if granted else (),
-        expires_at=expires_at,
-        ima=ima.progress,
-        facts=facts,
+        enrolment.node, evidence.nonce, evidence.digest, findings, vector, tier, lineage,
+        quote.clock_info, policy.claim, boot.claim, considered, leases, expires_at,
+        ima.progress, facts, denied,
     )
+    # fmt: on
 
 
 def _only_reported(findings: Sequence[Finding]) -> Finding:
@@ -197,111 +189,6 @@ def verdict_known(
 def _accepted(references: Sequence[ReferenceSet], rules: Policy) -> tuple[ReferenceSet, ...]:
     names = rules.accept
     return tuple([reference for reference in references if reference.name in names])
-
-
-def check_request(
-    evidence: VerifiedEvidence, rules: Policy, facts: Facts, expires_at: int, now: int
-) -> tuple[Finding, ...]:
-    """Demand that policy grants every lease asked for, while it still has life left."""
-    lease_rules = rules.lease
-    findings: list[Finding] = []
-    if now >= expires_at:
-        findings.append(
-            Finding(
-                "lease.life.over",
-                "A lease on this challenge would already be over: its life counts from the "
-                "challenge's issue.",
-                expected=f"before {expires_at}",
-                seen=str(now),
-            )
-        )
-    if len(evidence.leases) > lease_rules.max_leases:
-        findings.append(
-            Finding(
-                "policy.leases.too-many",
-                "The evidence asks for more leases than the policy grants at once.",
-                expected=str(lease_rules.max_leases),
-                seen=str(len(evidence.leases)),
-            )
-        )
-    known = rules.authorization.known(facts)
-    # No more than could be granted: policies on many scopes take long to judge one wildcard.
-    for lease in evidence.leases[: lease_rules.max_leases]:
-        findings += _denied(rules, known, lease.scope, lease.audience, lease.protection)
-        if lease.encoding is TokenEncoding.UNSAFE_BEARER:
-            findings.append(_bearer(rules, lease.audience))
-    return tuple(findings)
-
-
-def _bearer(rules: Policy, audience: str) -> Finding:
-    # A node's wish alone must not make what it holds worth stealing.
-    shown = legible(audience, at_most=MAX_AUDIENCE)
-    if audience not in rules.lease.unsafe_bearer_audiences:
-        return Finding(
-            "policy.unsafe-bearer.denied",
-            f"The policy grants no bearer token for the audience {shown}.",
-            seen=shown,
-        )
-    return Finding(
-        "policy.unsafe-bearer.granted",
-        f"The token for {shown} is a bearer token: whoever has it can use it until it expires.",
-        effect=Effect.NOTES,
-        seen=shown,
-    )
-
-
-@functools.lru_cache(maxsize=16_384)
-def _denied(
-    rules: Policy,
-    known: Known,
-    scope: tuple[str, ...],
-    audience: str,
-    protection: KeyProtection,
-) -> tuple[Finding, ...]:
-    # A lease asks for the same at each of its renewals, and few facts change from one to the next.
-    shown = legible(audience, at_most=MAX_AUDIENCE)
-    if audience not in rules.lease.audiences:
-        # A node can name any number of them: scopes are not judged for those.
-        return (
-            Finding(
-                "policy.audience.denied",
-                f"The policy grants nothing for the audience {shown}.",
-                seen=shown,
-            ),
-        )
-    verdicts = [_verdict(rules, known, name, audience, protection) for name in scope]
-    return tuple(
-        finding for verdict in verdicts if not verdict.granted for finding in _why(verdict, shown)
-    )
-
-
-@functools.lru_cache(maxsize=16_384)
-def _verdict(
-    rules: Policy, known: Known, name: str, audience: str, protection: KeyProtection
-) -> ScopeVerdict:
-    # Each name once: leases of one node that differ in one name share the rest.
-    (verdict,) = rules.authorization.decide(known, (name,), audience, protection)
-    return verdict
-
-
-def _why(verdict: ScopeVerdict, audience: str) -> Iterator[Finding]:
-    names = ", ".join(verdict.policies[:_MAX_NAMED])
-    if len(verdict.policies) > _MAX_NAMED:
-        names += f" and {len(verdict.policies) - _MAX_NAMED} more"
-    reason = f"forbidden by {names}" if names else "permitted by no policy"
-    which = "" if verdict.at == verdict.name else f"{verdict.at}, which it covers, is "
-    yield Finding(
-        "policy.scope.denied",
-        f"The policy does not grant the scope {verdict.name} for {audience}: {which}{reason}.",
-        seen=verdict.name,
-    )
-    if verdict.errors:
-        yield Finding(
-            "policy.scope.undecided",
-            f"The policy cannot be evaluated for the scope {verdict.name}, which denies it: "
-            f"{verdict.errors[0]}.",
-            seen=verdict.name,
-        )
 
 
 def _refuses(findings: Sequence[Finding]) -> bool:

@@ -12,9 +12,9 @@ import functools
 from collections.abc import Iterator
 
 from bootlease.endorsement import (
+    CertificateStatus,
     Endorsement,
     Enrolment,
-    Standing,
     Tolerance,
     TPMIdentity,
     TrustedRoots,
@@ -32,7 +32,7 @@ def check_endorsement(
     if endorsement is None:
         return (unendorsed(enrolment.ek_digest, rules),)
     findings: list[Finding] = []
-    if endorsement.root not in roots:
+    if endorsement.root not in roots.anchors:
         findings.append(
             Finding(
                 "endorsement.root.untrusted",
@@ -138,21 +138,21 @@ def _revocation_findings(
 ) -> Iterator[Finding]:
     required = rules.enrolment.crl is CRLRule.REQUIRED
     for place, link in enumerate(endorsement.path):
-        standing = roots.standing(link.issuer, link.serial, now=now)
+        status = roots.status(link.issuer, link.serial, now=now)
         which = "The EK certificate" if place == 0 else "A CA certificate of the EK's"
-        if standing is Standing.REVOKED:
+        if status is CertificateStatus.REVOKED:
             yield Finding(
                 "endorsement.revoked",
                 f"{which} was revoked by its issuer.",
                 seen=f"serial number {link.serial.hex()}",
             )
-        elif standing is Standing.OUTDATED:
+        elif status is CertificateStatus.OUTDATED:
             yield Finding(
                 "endorsement.crl.outdated",
                 f"{which} is on no current revocation list: the issuer's next one is due.",
                 effect=Effect.REFUSES if required else Effect.NOTES,
             )
-        elif standing is Standing.UNKNOWN and required:
+        elif status is CertificateStatus.UNKNOWN and required:
             yield Finding(
                 "endorsement.crl.missing",
                 f"{which} has an issuer whose revocation list was never given; import the issuer's"

@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 from typing import Final
 
+from bootlease.evidence.denied import DeniedLease
 from bootlease.evidence.verify import VerifiedLease
 from bootlease.frozen import quick_init
 from bootlease.lineage import IMAProgress, Lineage
@@ -40,10 +41,11 @@ class AttestationResult:
         policy: The policy that judged.
         reference: The reference set that matched, if one did.
         considered: Digests of the reference sets that were compared, those for IMA last.
-        leases: The leases granted: all that were asked for, or none.
+        leases: The leases granted, in the order in which they were asked for; none if refused.
         expires_at: First second at which granted leases are over.
         ima: How far the IMA list was appraised, if it was.
         facts: What authorization decided over; nothing where its policies ask for nothing.
+        denied: The optional leases that a grant leaves out; the findings say so too.
     """
 
     node: bytes
@@ -61,6 +63,7 @@ class AttestationResult:
     expires_at: int
     ima: IMAProgress | None = None
     facts: Facts = NO_FACTS
+    denied: tuple[DeniedLease, ...] = ()
 
     @property
     def accepted(self) -> bool:

@@ -25,6 +25,7 @@ from bootlease.evidence import (
     parse_evidence,
     verify_evidence,
 )
+from bootlease.evidence.verify import named_authority
 from bootlease.ledger import DecisionRecord
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import Effect, Finding
@@ -179,7 +180,9 @@ class Gatherer:
         if evidence.logs:
             raise MalformedError("a recorded evidence document has its logs left out")
         key = _attestation_key(enrolment.ak_public)
-        verified = verify_evidence(evidence, challenge, key, now=record.time)
+        verified = verify_evidence(
+            *(evidence, challenge, key), now=record.time, authority=named_authority(evidence)
+        )
         withheld = {each.seen for each in record.findings if each.id == FULL_EVIDENCE}
         logs = {
             kind: self.log(digest, record.time)

@@ -44,7 +44,13 @@ UNTOLD: Final = (
 )
 """What a node is asked for anew where a policy wants it: that it is missing says nothing of it."""
 
-_WISHES: Final = ("policy.scope.", "policy.audience.", "lease.life.", "policy.report-only")
+_WISHES: Final = (
+    "policy.scope.",
+    "policy.audience.",
+    "lease.life.",
+    "policy.report-only",
+    "policy.findings.more",
+)
 _MAX_REASONS: Final = 8
 
 

@@ -27,10 +27,14 @@ from bootlease.errors import MalformedError
 from bootlease.evidence.enrolment import MAX_ENROLMENT
 from bootlease.ledger import GovernanceDetail, GovernanceRecord
 from bootlease.ledger.governance import (
+    CREDENTIAL_CREATED,
     CREDENTIAL_REVOKED,
     ENROLLED,
+    JOIN_TOKEN_CREATED,
     LABELLED,
     POLICY_ACTIVATED,
+    REFERENCE_REGISTERED,
+    ROOT_ADDED,
     RULE_DEMANDED,
 )
 from bootlease.model import Effect, Finding, sha256
@@ -84,7 +88,7 @@ def check_references(rows: Iterable[ReferenceRow], about: About) -> Checked:
             "digest": row.digest,
             "document": sha256(row.document),
         }
-        findings += _recorded(about, row.digest, "reference.registered", row.registered_at, wanted)
+        findings += _recorded(about, row.digest, REFERENCE_REGISTERED, row.registered_at, wanted)
         checked.say(f"reference {row.number}", findings)
     return checked
 
@@ -101,7 +105,7 @@ def check_roots(rows: Iterable[RootRow], about: About) -> Checked:
             findings.append(Finding("stored.root.malformed", f"{exc}."))
         if (sha256(row.certificate), number) != (row.digest, row.number):
             findings.append(_altered("root"))
-        findings += _recorded(about, row.digest, "root.added", row.added_at, {"digest": row.digest})
+        findings += _recorded(about, row.digest, ROOT_ADDED, row.added_at, {"digest": row.digest})
         checked.say(f"root {row.number}", findings)
     return checked
 
@@ -123,7 +127,7 @@ def check_credentials(rows: Iterable[CredentialRow], about: About) -> Checked:
         }
         if row.maker is not None:
             wanted["maker"] = row.maker
-        found = list(_recorded(about, row.digest, "credential.created", row.created_at, wanted))
+        found = list(_recorded(about, row.digest, CREDENTIAL_CREATED, row.created_at, wanted))
         revoked = _times_of(about, row.digest, CREDENTIAL_REVOKED)
         if revoked != ([] if row.revoked_at is None else [row.revoked_at]):
             found.append(
@@ -181,7 +185,7 @@ def check_join_tokens(rows: Iterable[JoinTokenRow], about: About) -> Checked:
             wanted["labels"] = row.labels
         if row.replaces is not None:
             wanted["replaces"] = row.replaces
-        found = _recorded(about, row.digest, "join-token.created", row.created_at, wanted)
+        found = _recorded(about, row.digest, JOIN_TOKEN_CREATED, row.created_at, wanted)
         checked.say(f"join token {row.digest.hex()}", list(found))
     return checked
 

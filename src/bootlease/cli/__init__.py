@@ -34,6 +34,8 @@ _COMMANDS: Final = {
     "reference": "reference",
     "replay": "replay",
     "revoke": "revoke",
+    # A module ``run`` would replace this package's function of that name once it is imported.
+    "run": "run_workload",
     "token": "token",
     "verifier": "verifier",
 }

@@ -23,6 +23,7 @@ from bootlease.endorsement import Enrolment, TrustedRoots, parse_certificates
 from bootlease.eventlog import DEFAULT_LIMITS
 from bootlease.evidence import IMA_LIST, Challenge, parse_evidence, verify_evidence
 from bootlease.evidence.document import MAX_EVIDENCE, MAX_IMA_LIST
+from bootlease.evidence.verify import named_authority
 from bootlease.explain import Appraised, Names, explain, recorded_boot
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.policy import PolicyEpoch
@@ -114,7 +115,9 @@ def appraise(
     if list_file is not None:
         entries = list_file.read(MAX_IMA_LIST + 1)
         presented = replace(presented, logs={**presented.logs, IMA_LIST: entries})
-    evidence = verify_evidence(presented, challenge, key, now=now)
+    evidence = verify_evidence(
+        *(presented, challenge, key), now=now, authority=named_authority(presented)
+    )
     stored = evidence.logs.get("tcg")
     if stored is None and log_file is not None:
         stored = log_file.read(DEFAULT_LIMITS.max_bytes + 1)

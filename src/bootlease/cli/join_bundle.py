@@ -48,6 +48,7 @@ def make_bundle(
         settings.issuer,
         _counting(data, settings.issuer, keys),
         keys.ledger.key,
+        leash_key=None if keys.leash is None else keys.leash.public,
         tls_root=pem,
         join_token=None if join_for is None else _make_join_token(data, keys, join_for, given),
     )

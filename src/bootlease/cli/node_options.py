@@ -14,7 +14,7 @@ import click
 from bootlease.errors import MalformedError, TransportError
 from bootlease.node.bundle import MAX_BUNDLE, JoinBundle, parse_bundle
 from bootlease.node.files import read_bounded
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
+from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
 
 DEFAULT_TCTI: Final = "device:/dev/tpmrm0"
 DEFAULT_STATE: Final = "/var/lib/bootlease"
@@ -102,6 +102,11 @@ def _log_to_read(ctx: click.Context, param: click.Parameter, value: Path | None)
     return value
 
 
+config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Run as a service, as this TOML file says.",
+)
 tcti_option = click.option(
     "--tcti",
     callback=_known_tcti,
@@ -155,3 +160,12 @@ def file_to_write(ctx: click.Context, param: click.Parameter, value: Path | None
     if value is not None and not value.absolute().parent.is_dir():
         raise click.BadParameter(f"{value.parent} is not a folder", ctx, param)
     return None if value is None else value.absolute()
+
+
+def check_transport(bundle: JoinBundle, *, allowed: bool) -> None:
+    """Demand TLS to a verifier over a network, unless it is allowed without."""
+    if bundle.plain_and_remote and not allowed:
+        raise click.UsageError(
+            f"the verifier {bundle.issuer} is reached over a network without TLS;"
+            " --unsafe-plain-http allows it"
+        )

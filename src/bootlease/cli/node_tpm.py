@@ -1,29 +1,18 @@
-"""The node's TPM as the commands of ``bootlease node`` open it, and what they say meanwhile."""
+"""The node's TPM as the commands of ``bootlease node`` open it."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import click
-
 from bootlease.errors import TransportError
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
 from bootlease.node.state import StateDirectory
+from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
 
 if TYPE_CHECKING:
-    from bootlease.node.opening import TPMChoice
-    from bootlease.node.tpm_device import ESAPIDevice
-
-
-def say(line: str) -> None:
-    """Tell people what happens, with the time."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    # A log that nobody reads any more, or a full disk under it, ends no lease.
-    with contextlib.suppress(OSError):
-        click.echo(f"{stamp} {line}", err=True)
+    from bootlease.node.tpm.device import ESAPIDevice
+    from bootlease.node.tpm.opening import TPMChoice
 
 
 def _needs_extra(exc: ImportError) -> TransportError:
@@ -41,7 +30,7 @@ def tpm_choice(tcti: str, ek_algorithm: str | None, ak_algorithm: str | None) ->
         TransportError: The libraries to reach a TPM are not installed.
     """
     try:
-        from bootlease.node.opening import TPMChoice  # noqa: PLC0415 - needs the extra "node"
+        from bootlease.node.tpm.opening import TPMChoice  # noqa: PLC0415 - needs the extra "node"
     except ImportError as exc:
         raise _needs_extra(exc) from exc
     return TPMChoice(
@@ -52,9 +41,11 @@ def tpm_choice(tcti: str, ek_algorithm: str | None, ak_algorithm: str | None) ->
 
 
 @contextlib.contextmanager
-def open_tpm(choice: TPMChoice, directory: StateDirectory) -> Iterator[ESAPIDevice]:
+def open_tpm(
+    choice: TPMChoice, directory: StateDirectory, say: Callable[[str], None]
+) -> Iterator[ESAPIDevice]:
     """Open the TPM with the keys it used before, for the length of a block."""
-    from bootlease.node.opening import open_with_memory  # noqa: PLC0415 - needs the extra "node"
+    from bootlease.node.tpm.opening import open_with_memory  # noqa: PLC0415 - needs the extra "node"
 
     with contextlib.closing(open_with_memory(choice, directory, say)) as device:
         yield device
@@ -64,7 +55,7 @@ def open_tpm(choice: TPMChoice, directory: StateDirectory) -> Iterator[ESAPIDevi
 def open_bare_tpm(tcti: str, algorithm: AKAlgorithm) -> Iterator[ESAPIDevice]:
     """Open a TPM of which nothing is remembered, for the length of a block."""
     try:
-        from bootlease.node.tpm_device import ESAPIDevice  # noqa: PLC0415 - needs the extra "node"
+        from bootlease.node.tpm.device import ESAPIDevice  # noqa: PLC0415 - needs the extra "node"
     except ImportError as exc:
         raise _needs_extra(exc) from exc
     with contextlib.closing(ESAPIDevice(tcti, ak_algorithm=algorithm)) as device:

@@ -194,4 +194,7 @@ def _what(done: dict[str, Any]) -> str:
         return f" of {done['label']}, printed once:"
     if done["act"] == "two-person":
         return f" rule is {'on' if done['demanded'] else 'off'}"
+    if done["act"] == "lift":
+        lifted = [f"{each['kind']} {each['subject']}" for each in done["revocations"]]
+        return f", no longer revoked: {', '.join(lifted)}"
     return ""

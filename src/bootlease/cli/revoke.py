@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bootlease.cli.admin import with_admin
+from bootlease.cli.admin import tell_proposed, with_admin
 from bootlease.cli.quantities import counted
 from bootlease.cli.utc import utc
 
@@ -26,7 +26,10 @@ _NOT_COUNTED: Final = ("epoch", "key")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _reason = click.option("--reason", required=True, help="Why; goes into the ledger.")
 _lift = click.option(
-    "--lift", is_flag=True, help="Take the revocation back; leases that it ended stay ended."
+    "--lift",
+    is_flag=True,
+    help="Take the revocation back; leases that it ended stay ended. Under the two-person rule this"
+    " is proposed only.",
 )
 
 
@@ -46,6 +49,8 @@ def _send(
     if lift:
         wish["lift"] = True
     done = admin.post(_PATH, json.dumps(wish).encode(), _JSON, "revocations")
+    if tell_proposed(done, as_json=as_json):
+        return
     if as_json:
         click.echo(json.dumps(done, indent=2, ensure_ascii=False))
         return

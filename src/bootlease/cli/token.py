@@ -14,6 +14,7 @@ import click
 
 from bootlease.cli.quantities import counted
 from bootlease.cli.token_delegation import delegate, exchange
+from bootlease.cli.token_get import get
 from bootlease.cli.token_input import (
     RequestURL,
     as_text,
@@ -27,7 +28,15 @@ from bootlease.errors import MalformedError, VerificationError
 from bootlease.ledger import parse_receipt
 from bootlease.model import Finding
 from bootlease.relyingparty import TokenChecker
-from bootlease.token import Tier, TokenFormat, base64url, make_proof, parse_token, verify_proof
+from bootlease.token import (
+    KeyProtection,
+    Tier,
+    TokenFormat,
+    base64url,
+    make_proof,
+    parse_token,
+    verify_proof,
+)
 from bootlease.token.ear import TIERS_BY_LABEL, meaning, tier_of
 from bootlease.token.grants import MAX_DEPTH
 from bootlease.token.receipts import receipts_of
@@ -71,6 +80,7 @@ def token() -> None:
 
 token.add_command(delegate)
 token.add_command(exchange)
+token.add_command(get)
 
 
 @token.command()
@@ -329,7 +339,9 @@ def _print_receipts(raw: bytes) -> None:
 
 
 def _protection(claims: ExecutionClaims) -> str:
-    if claims.protection.label == "tpm":
+    if claims.protection is KeyProtection.TPM_EXPIRING:
+        return "resident in the node's TPM, which lets it be used under a permit only"
+    if claims.protection is KeyProtection.TPM:
         return "resident in the node's TPM"
     return "held by a process, ends with it"
 

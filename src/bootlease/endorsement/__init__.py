@@ -8,19 +8,23 @@ from bootlease.endorsement.certificate import (
 from bootlease.endorsement.chain import Endorsement, Link, VerifiedEndorsement, verify_ek_chain
 from bootlease.endorsement.enrolment import Enrolment
 from bootlease.endorsement.make import MakePattern, TPMIdentity, vendor_id, vendor_name
-from bootlease.endorsement.revocation import RevocationList, Standing, parse_revocation_list
+from bootlease.endorsement.revocation import (
+    CertificateStatus,
+    RevocationList,
+    parse_revocation_list,
+)
 from bootlease.endorsement.roots import TrustedRoots, parse_certificates
 from bootlease.endorsement.tolerance import Tolerance
 
 __all__ = [
     "EK_CERTIFICATE_EKU",
     "Certificate",
+    "CertificateStatus",
     "Endorsement",
     "Enrolment",
     "Link",
     "MakePattern",
     "RevocationList",
-    "Standing",
     "TPMIdentity",
     "Tolerance",
     "TrustedRoots",

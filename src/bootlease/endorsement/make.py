@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ANY_VENDOR: Final = "any"
 
@@ -34,9 +34,10 @@ report; "XYZZ", which Microsoft's reference simulator reports."""
 _SOFTWARE_MODELS: Final = ("swtpm", "libtpms", "sw tpm", "simulat", "xcg ftpm", "software")
 
 
-@dataclass(frozen=True, slots=True)
-class TPMIdentity:
+class TPMIdentity(NamedTuple):
     """What a certificate says of the TPM's make (EK Credential Profile §3.1.2).
+
+    A tuple, because it is part of keys of memos.
 
     Attributes:
         manufacturer: Vendor id as registered, for example ``id:53544D20`` for STMicroelectronics.

@@ -31,7 +31,7 @@ _V2: Final = 1
 _TIMES: Final = (der.UTC_TIME, der.GENERALIZED_TIME)
 
 
-class Standing(enum.Enum):
+class CertificateStatus(enum.Enum):
     """What the revocation lists at hand say of one certificate."""
 
     GOOD = "good"

@@ -22,7 +22,11 @@ from bootlease.endorsement.certificate import (
     parse_certificate,
     pem_blocks,
 )
-from bootlease.endorsement.revocation import RevocationList, Standing, parse_revocation_list
+from bootlease.endorsement.revocation import (
+    CertificateStatus,
+    RevocationList,
+    parse_revocation_list,
+)
 from bootlease.errors import MalformedError
 
 MAX_ROOTS: Final = 4096
@@ -91,7 +95,7 @@ class TrustedRoots:
             raise MalformedError(f"more than {MAX_ROOTS} roots")
         return cls(members)
 
-    def standing(self, issuer_id: bytes, serial: bytes, *, now: int) -> Standing:
+    def status(self, issuer_id: bytes, serial: bytes, *, now: int) -> CertificateStatus:
         """Tell what the latest list of a CA says of one of its certificates.
 
         Args:
@@ -102,9 +106,10 @@ class TrustedRoots:
         for each in self.lists.get(issuer_id, ()):
             if each.this_update <= now:
                 if serial in each.revoked:
-                    return Standing.REVOKED
-                return Standing.GOOD if now <= each.next_update else Standing.OUTDATED
-        return Standing.UNKNOWN
+                    return CertificateStatus.REVOKED
+                fresh = now <= each.next_update
+                return CertificateStatus.GOOD if fresh else CertificateStatus.OUTDATED
+        return CertificateStatus.UNKNOWN
 
     def anchor_revoked(self, fingerprint: bytes, *, now: int) -> bool:
         """Tell whether another pinned CA, which issued this one, has revoked it."""
@@ -112,7 +117,7 @@ class TrustedRoots:
         if anchor is None:
             return False
         return any(
-            self.standing(ca.issuer_id, anchor.serial, now=now) is Standing.REVOKED
+            self.status(ca.issuer_id, anchor.serial, now=now) is CertificateStatus.REVOKED
             for ca in self.by_subject.get(anchor.issuer_name, ())
         )
 

@@ -5,6 +5,7 @@
 
 from bootlease.evidence.binding import Binding, log_digest
 from bootlease.evidence.challenge import Challenge, IssuedLease, LeaseAnswer
+from bootlease.evidence.denied import DeniedLease
 from bootlease.evidence.document import Evidence, parse_evidence
 from bootlease.evidence.enrolment import (
     Activation,
@@ -12,8 +13,10 @@ from bootlease.evidence.enrolment import (
     EnrolmentReceipt,
     EnrolmentRequest,
 )
+from bootlease.evidence.expiring import ExpiringKey, KeyPermit, PermitRequest
 from bootlease.evidence.request import (
     CertifiedKey,
+    ConfirmationRequest,
     LeaseRequest,
     PlainKey,
     TokenEncoding,
@@ -29,14 +32,19 @@ __all__ = [
     "Binding",
     "CertifiedKey",
     "Challenge",
+    "ConfirmationRequest",
     "CredentialChallenge",
+    "DeniedLease",
     "EnrolmentReceipt",
     "EnrolmentRequest",
     "Evidence",
+    "ExpiringKey",
     "IMASegment",
     "IssuedLease",
+    "KeyPermit",
     "LeaseAnswer",
     "LeaseRequest",
+    "PermitRequest",
     "PlainKey",
     "TokenEncoding",
     "VerifiedEvidence",

@@ -13,12 +13,15 @@ from typing import Any, Final
 
 from bootlease import cbor
 from bootlease.errors import MalformedError
+from bootlease.evidence.denied import DeniedLease, parse_denied
+from bootlease.evidence.expiring import KeyPermit, parse_permit
 from bootlease.evidence.fields import Fields
 from bootlease.evidence.request import MAX_ENCODING, MAX_LEASES, TokenEncoding
 from bootlease.evidence.segment import MAX_ENTRIES
 from bootlease.model import PCR_COUNT, HashAlg
 
-MAX_ANSWER: Final = 1024 * 1024
+MAX_ANSWER: Final = 4 * 1024 * 1024
+"""256 leases of some 3 kB each, with receipts, and what they repeat of evidence."""
 MAX_TOKEN: Final = 16 * 1024
 MAX_RECEIPT: Final = 16 * 1024
 
@@ -107,6 +110,7 @@ class Challenge:
         )
 
 
+_MAP: Final = 0xA0
 _EXP, _IAT, _IMA = b"\x63exp", b"\x63iat", b"\x63ima"
 _NODE, _PCRS, _NONCE = b"\x64node", b"\x64pcrs", b"\x65nonce"
 
@@ -148,6 +152,7 @@ class IssuedLease:
         expires_at: The token's ``exp``.
         receipt: That the ledger holds the lease, beside a JWT (C2SP tlog-proof); ``None`` for a
             CWT, which carries its own.
+        permit: Lets the TPM use the lease's key, where that is an expiring one.
     """
 
     lease_id: bytes
@@ -156,26 +161,31 @@ class IssuedLease:
     claims_digest: bytes
     expires_at: int
     receipt: bytes | None = None
+    permit: KeyPermit | None = None
 
     def wire(self) -> dict[str, Any]:
         """Return the wire form."""
-        members = {
+        members: dict[str, Any] = {
             "id": self.lease_id,
             "enc": self.encoding.value,
             "token": self.token,
             "claims": self.claims_digest,
             "exp": self.expires_at,
         }
+        if self.permit is not None:
+            members["permit"] = self.permit.wire()
         return members if self.receipt is None else {**members, "receipt": self.receipt}
 
     def encode(self) -> bytes:
         """Return the deterministic CBOR of the wire form, written out."""
-        octets, receipt = cbor.encode_bytes, self.receipt
+        octets, receipt, permit = cbor.encode_bytes, self.receipt, self.permit
+        count = 5 + (receipt is not None) + (permit is not None)
         parts = (
-            *(b"\xa5" if receipt is None else b"\xa6", b"\x62id", octets(self.lease_id)),
+            *(bytes([_MAP | count]), b"\x62id", octets(self.lease_id)),
             *(b"\x63enc", cbor.encode(self.encoding.value)),
             *(_EXP, cbor.encode_integer(self.expires_at), b"\x65token", octets(self.token)),
             *(b"\x66claims", octets(self.claims_digest)),
+            b"" if permit is None else b"\x66permit" + cbor.encode(permit.wire()),
             b"" if receipt is None else b"\x67receipt" + octets(receipt),
         )
         return b"".join(parts)
@@ -191,8 +201,9 @@ class LeaseAnswer:
         sequence: Number of the decision in its lineage, from 0.
         life: Seconds the leases live, counted from the issue of the challenge.
         expires_in: Seconds the leases live, counted from the decision.
-        leases: One for each lease asked for, in order.
+        leases: Those that were granted, in the order in which they were asked for.
         challenge: The next challenge: a renewal is one round trip.
+        denied: The others, all of them optional, in that order too.
     """
 
     decision: bytes
@@ -202,13 +213,26 @@ class LeaseAnswer:
     expires_in: int
     leases: tuple[IssuedLease, ...]
     challenge: Challenge
+    denied: tuple[DeniedLease, ...] = ()
+
+    def granted(self) -> tuple[int, ...]:
+        """Return the place of each lease of ``leases`` among those that were asked for."""
+        left_out = {each.index for each in self.denied}
+        places = range(len(self.leases) + len(left_out))
+        return tuple([place for place in places if place not in left_out])
 
     def encode(self) -> bytes:
         """Return the deterministic CBOR."""
-        number, octets = cbor.encode_integer, cbor.encode_bytes
+        number, octets, denied = cbor.encode_integer, cbor.encode_bytes, self.denied
         parts = (
-            *(b"\xa7\x63seq", number(self.sequence), b"\x64head", octets(self.head)),
+            *(
+                b"\xa8\x63seq" if denied else b"\xa7\x63seq",
+                number(self.sequence),
+                b"\x64head",
+                octets(self.head),
+            ),
             *(b"\x64life", number(self.life)),
+            b"\x66denied" + cbor.encode([each.wire() for each in denied]) if denied else b"",
             *(b"\x66leases", cbor.array([lease.encode() for lease in self.leases])),
             *(b"\x68decision", octets(self.decision)),
             *(b"\x69challenge", self.challenge.encode()),
@@ -235,7 +259,17 @@ class LeaseAnswer:
             expires_in=fields.unsigned("expires_in", at_most=86_400),
             leases=tuple(map(_parse_lease, leases)),
             challenge=Challenge.from_wire(fields.map("challenge", at_most=8)),
+            denied=_parse_denied(fields),
         )
+
+
+def _parse_denied(fields: Fields) -> tuple[DeniedLease, ...]:
+    if not fields.has("denied"):
+        return ()
+    denied = parse_denied(fields.array("denied", at_most=MAX_LEASES - 1))
+    if not denied:
+        raise MalformedError("lease answer names denied leases without one")
+    return denied
 
 
 def _parse_lease(value: object) -> IssuedLease:
@@ -254,4 +288,5 @@ def _parse_lease(value: object) -> IssuedLease:
         claims_digest=fields.digest("claims"),
         expires_at=fields.unsigned("exp"),
         receipt=fields.octets("receipt", at_most=MAX_RECEIPT) if fields.has("receipt") else None,
+        permit=parse_permit(fields.array("permit", at_most=2)) if fields.has("permit") else None,
     )

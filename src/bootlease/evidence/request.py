@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from bootlease import cbor
 from bootlease.errors import MalformedError
+from bootlease.evidence.expiring import MEMBERS, ExpiringKey, parse_expiring_key
 from bootlease.evidence.fields import Fields
 from bootlease.token import scope as scopes
 from bootlease.token.claimparts import MAX_LEVEL
 
-MAX_LEASES: Final = 64
+MAX_LEASES: Final = 256
 """Workloads of one node that one quote can serve."""
 
 MAX_AUDIENCE: Final = 512
@@ -75,6 +76,10 @@ class CertifiedKey:
         return {"public": self.public, "attest": self.attest, "signature": self.signature}
 
 
+ConfirmationRequest = PlainKey | CertifiedKey | ExpiringKey
+"""A confirmation key as evidence presents it."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
     """One lease that the evidence asks for.
@@ -86,13 +91,15 @@ class LeaseRequest:
         encoding: How its token is to be signed.
         level: Level 0 to 3 at which the agent says that it will enforce the end of the lease, or
             None where it says nothing. Its own word, which the token repeats as such.
+        optional: Where policy denies it, it is left out, and the others are granted all the same.
     """
 
     scope: tuple[str, ...]
     audience: str
-    confirmation: PlainKey | CertifiedKey
+    confirmation: ConfirmationRequest
     encoding: TokenEncoding = TokenEncoding.CWT
     level: int | None = None
+    optional: bool = False
     _encoded: tuple[bytes, bytes] | None = field(
         init=False, default=None, repr=False, compare=False
     )
@@ -101,10 +108,10 @@ class LeaseRequest:
         """Return the deterministic CBOR of what it is for and of whom it is for, made once."""
         encoded = self._encoded
         if encoded is None:
-            wish: list[object] = [list(self.scope), self.audience, self.encoding.value]
-            if self.level is not None:
-                wish.append(self.level)
-            encoded = cbor.encode(wish), cbor.encode(self.confirmation.wire())
+            purpose = encode_purpose(
+                self.scope, self.audience, self.encoding, self.level, optional=self.optional
+            )
+            encoded = purpose, cbor.encode(self.confirmation.wire())
             object.__setattr__(self, "_encoded", encoded)
         return encoded
 
@@ -120,7 +127,25 @@ class LeaseRequest:
             "cnf": self.confirmation.wire(),
             "enc": self.encoding.value,
             **({} if self.level is None else {"lvl": self.level}),
+            **({"opt": True} if self.optional else {}),
         }
+
+
+def encode_purpose(
+    scope: Sequence[str],
+    audience: str,
+    encoding: TokenEncoding,
+    level: int | None,
+    *,
+    optional: bool,
+) -> bytes:
+    """Return the deterministic CBOR of what a lease is for: all of its request but the key."""
+    wish: list[object] = [list(scope), audience, encoding.value]
+    if level is not None:
+        wish.append(level)
+    if optional:
+        wish.append(True)
+    return cbor.encode(wish)
 
 
 def parse_lease_request(value: object) -> LeaseRequest:
@@ -138,12 +163,22 @@ def parse_lease_request(value: object) -> LeaseRequest:
     lease = LeaseRequest(
         scope=_parse_scope(fields.array("scope", at_most=scopes.MAX_NAMES)),
         audience=fields.text("aud", at_most=MAX_AUDIENCE),
-        confirmation=_parse_confirmation(fields.map("cnf", at_most=3)),
+        confirmation=_parse_confirmation(fields.map("cnf", at_most=MEMBERS)),
         encoding=token_encoding,
         level=fields.unsigned("lvl", at_most=MAX_LEVEL) if fields.has("lvl") else None,
+        optional=_parse_optional(fields),
     )
     fields.end()
     return lease
+
+
+def _parse_optional(fields: Fields) -> bool:
+    if not fields.has("opt"):
+        return False
+    # One form for each meaning: whether two wishes are the same must not depend on who wrote them.
+    if not fields.flag("opt"):
+        raise MalformedError("lease request says that it is not optional, which goes without it")
+    return True
 
 
 def _parse_scope(names: tuple[Any, ...]) -> tuple[str, ...]:
@@ -154,11 +189,13 @@ def _parse_scope(names: tuple[Any, ...]) -> tuple[str, ...]:
     return names
 
 
-def _parse_confirmation(value: Mapping[Any, Any]) -> PlainKey | CertifiedKey:
+def _parse_confirmation(value: Mapping[Any, Any]) -> ConfirmationRequest:
     fields = Fields(value, "confirmation key")
-    key: PlainKey | CertifiedKey
+    key: ConfirmationRequest
     if fields.has("key"):
         key = PlainKey(fields.octets("key", at_most=MAX_KEY))
+    elif fields.has("salt"):
+        key = parse_expiring_key(fields)
     else:
         key = CertifiedKey(
             public=fields.octets("public", at_most=MAX_TPM_STRUCTURE),
@@ -170,7 +207,7 @@ def _parse_confirmation(value: Mapping[Any, Any]) -> PlainKey | CertifiedKey:
 
 
 def scope_digest(leases: Sequence[LeaseRequest]) -> bytes:
-    """Hash what the leases are for: scope, audience, encoding and level of each, in order."""
+    """Hash what the leases are for: scope, audience and all else but the key, in order."""
     return hashlib.sha256(cbor.array([lease.encoded()[0] for lease in leases])).digest()
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import functools
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bootlease import cbor
 from bootlease.errors import VerificationError
 from bootlease.evidence.binding import log_digest, qualifying_data
 from bootlease.evidence.challenge import Challenge
 from bootlease.evidence.document import Evidence, named_logs
+from bootlease.evidence.expiring import ExpiringKey, PermitRequest, policy_ref
 from bootlease.evidence.request import (
     MAX_KEY,
+    CertifiedKey,
     LeaseRequest,
     PlainKey,
     TokenEncoding,
@@ -35,6 +37,7 @@ from bootlease.tpm import (
     verify_certification,
     verify_quote,
 )
+from bootlease.tpm.policy import accept_expiring_key, signed_policy
 
 CERTIFY_LABEL = b"bootlease/certify/1"
 """qualifyingData of the TPM2_Certify that vouches for a TPM-resident confirmation key. It needs
@@ -52,6 +55,8 @@ class VerifiedLease:
         confirmation: The key its holder will prove possession of.
         protection: Where that key lives, as far as it was proven.
         level: Level at which the agent says that it enforces; None where it says nothing.
+        optional: Where policy denies it, it is left out, and the others are granted all the same.
+        permit: What the key needs the verifier's permit for; None where it can do without.
     """
 
     scope: tuple[str, ...]
@@ -60,6 +65,8 @@ class VerifiedLease:
     confirmation: PublicKey
     protection: KeyProtection
     level: int | None
+    optional: bool = False
+    permit: PermitRequest | None = None
 
 
 @quick_init
@@ -99,7 +106,12 @@ class VerifiedEvidence:
 
 
 def verify_evidence(
-    evidence: Evidence, challenge: Challenge, key: AttestationKey, *, now: int
+    evidence: Evidence,
+    challenge: Challenge,
+    key: AttestationKey,
+    *,
+    now: int,
+    authority: bytes | None = None,
 ) -> VerifiedEvidence:
     """Verify that the AK signed this evidence, whole, for this challenge.
 
@@ -113,6 +125,7 @@ def verify_evidence(
         challenge: As stored by the verifier for the evidence's nonce.
         key: The AK enrolled for the challenge's node.
         now: Seconds since the epoch.
+        authority: Name of the verifier's leash key; without it no expiring key is accepted.
 
     Returns:
         The verified evidence.
@@ -137,7 +150,7 @@ def verify_evidence(
     leases: list[VerifiedLease] = []
     for lease in evidence.leases:
         try:
-            leases.append(_verify_lease(lease, key))
+            leases.append(_verify_lease(lease, key, challenge.node, authority))
         except VerificationError as exc:
             findings += exc.findings
     if findings or quote is None:
@@ -230,17 +243,79 @@ def _list_findings(ima: IMASegment | None, data: bytes) -> tuple[Finding, ...]:
     )
 
 
-def _verify_lease(lease: LeaseRequest, key: AttestationKey) -> VerifiedLease:
-    if isinstance(lease.confirmation, PlainKey):
-        return _plain_lease(lease, lease.confirmation.cose_key)
+def named_authority(evidence: Evidence) -> bytes | None:
+    """Return the leash key that the expiring keys of evidence name, unverified; None without.
+
+    For who looks at a decision again: the evidence is what the record says, and so is the key that
+    it was accepted under. Whether that was the verifier's own, its join bundle says.
+    """
+    named = {
+        lease.confirmation.authority
+        for lease in evidence.leases
+        if isinstance(lease.confirmation, ExpiringKey)
+    }
+    return named.pop() if len(named) == 1 else None
+
+
+def _verify_lease(
+    lease: LeaseRequest, key: AttestationKey, node: bytes, authority: bytes | None
+) -> VerifiedLease:
     certified = lease.confirmation
+    if isinstance(certified, PlainKey):
+        return _plain_lease(lease, certified.cose_key)
+    if isinstance(certified, ExpiringKey):
+        return _expiring_lease(lease, certified, key, node, authority)
+    return _certified_lease(lease, certified, _ByName(key))
+
+
+class _ByName:
+    """An AK that is the same as another of its name, which is a hash of all that it is."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: AttestationKey) -> None:
+        self.key = key
+
+    def __hash__(self) -> int:
+        return hash(self.key.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByName) and self.key.name == other.key.name
+
+
+@functools.lru_cache(maxsize=NODES_REMEMBERED)
+def _certified_lease(lease: LeaseRequest, certified: CertifiedKey, by: _ByName) -> VerifiedLease:
+    # A key is certified once, without freshness of its own, and kept over renewals: what the AK
+    # said of it is verified once too.
     bound = accept_bound_key(parse_public(certified.public))
-    verify_certification(certified.attest, certified.signature, key, CERTIFY_LABEL, bound.public)
-    confirmation = PublicKey.from_cryptography(bound.key)
-    return VerifiedLease(
-        *(lease.scope, lease.audience, lease.encoding),
-        *(confirmation, KeyProtection.TPM, lease.level),
-    )
+    verify_certification(certified.attest, certified.signature, by.key, CERTIFY_LABEL, bound.public)
+    return _verified(lease, PublicKey.from_cryptography(bound.key), KeyProtection.TPM)
+
+
+def _expiring_lease(
+    lease: LeaseRequest,
+    asked: ExpiringKey,
+    key: AttestationKey,
+    node: bytes,
+    authority: bytes | None,
+) -> VerifiedLease:
+    # Whoever signs permits decides when the key is over: that is this verifier, and nobody else.
+    if authority is None or not hmac.compare_digest(asked.authority, authority):
+        raise VerificationError(
+            Finding(
+                "expiring-key.authority.mismatch",
+                "The key's policy asks for permits by another key than this verifier's leash key.",
+                expected=None if authority is None else authority.hex(),
+                seen=asked.authority.hex(),
+            )
+        )
+    # The node's id and the wish are in the policy: no permit for another lease, here or on another
+    # node, lets this key be used.
+    ref = policy_ref(node, lease.encoded()[0], asked.salt)
+    bound = accept_expiring_key(parse_public(asked.public), signed_policy(authority, ref))
+    verify_certification(asked.attest, asked.signature, key, CERTIFY_LABEL, bound.public)
+    verified = _verified(lease, PublicKey.from_cryptography(bound.key), KeyProtection.TPM_EXPIRING)
+    return replace(verified, permit=PermitRequest(asked.session, ref))
 
 
 @functools.lru_cache(maxsize=NODES_REMEMBERED)
@@ -248,7 +323,16 @@ def _plain_lease(lease: LeaseRequest, cose_key: bytes) -> VerifiedLease:
     # A lease keeps its key over its renewals; a point off its curve is refused once (load).
     key = PublicKey.from_cose(cbor.decode(cose_key, max_bytes=MAX_KEY))
     key.load()
+    return _verified(lease, key, KeyProtection.PROCESS)
+
+
+def _verified(lease: LeaseRequest, key: PublicKey, protection: KeyProtection) -> VerifiedLease:
     return VerifiedLease(
-        *(lease.scope, lease.audience, lease.encoding),
-        *(key, KeyProtection.PROCESS, lease.level),
+        scope=lease.scope,
+        audience=lease.audience,
+        encoding=lease.encoding,
+        confirmation=key,
+        protection=protection,
+        level=lease.level,
+        optional=lease.optional,
     )

@@ -60,6 +60,11 @@ REMEDIES: Final = {
         "Have the relying party check possession, and ask for a JWT: a bearer token is worth"
         " stealing."
     ),
+    "lease.level.unproven": (
+        "Level 3 needs a key that the TPM lets expire (`bootlease node run --confirmation"
+        " tpm-expiring`, and a join bundle with a leash_key), or ask for a lower level."
+    ),
+    "policy.findings.": "Mend what the other findings name, and ask again: the rest shows then.",
     "policy.leases.": "Ask for fewer leases at once, or raise lease.max_leases.",
     "policy.secure-boot.": (
         "Switch Secure Boot on in the firmware. The policy demands it (boot.secure_boot ="

@@ -43,6 +43,11 @@ RECORDS_ENROLMENT: Final = frozenset({ENROLLED, LABELLED})
 READMITTED: Final = "node.readmitted"
 """An operator let a ``node`` begin anew, and forgot where its TPM's counters stood."""
 POLICY_ACTIVATED: Final = "policy.activated"
+REFERENCE_REGISTERED: Final = "reference.registered"
+ROOT_ADDED: Final = "root.added"
+JOIN_TOKEN_CREATED: Final = "join-token.created"  # noqa: S105 - the kind of a record
+KEY_ROTATED: Final = "key.rotated"
+CREDENTIAL_CREATED: Final = "credential.created"
 REVOCATION: Final = "revocation."
 REVOCATION_LIFTED: Final = "revocation-lifted."
 """Then what kind of thing was revoked, or is not any more: ``subject`` says which."""

@@ -118,10 +118,12 @@ class DecisionRecord:
     def __post_init__(self) -> None:
         if self.granted != bool(self.leases):
             raise ValueError("a grant has leases and a refusal has none")
+        before, previous = self.lineage_previous, self.previous
         if not (
             len(self.node) == len(self.evidence) == len(self.enrolment) == _DIGEST_SIZE
-            and len(self.lineage_root) == len(self.lineage_previous or _ANY) == _DIGEST_SIZE
-            and len(self.previous or _ANY) == _DIGEST_SIZE
+            and len(self.lineage_root) == _DIGEST_SIZE
+            and (before is None or len(before) == _DIGEST_SIZE)
+            and (previous is None or len(previous) == _DIGEST_SIZE)
         ):
             raise ValueError("a digest or identifier has another size than 32 bytes")
         if len(self.high_water) != _MARK_SIZE:
@@ -214,8 +216,7 @@ _REFERENCES: Final = 14
 _LEASES: Final = 21
 _DIGEST_SIZE: Final = 32
 _MARK_SIZE: Final = 16
-_ANY: Final = bytes(_DIGEST_SIZE)
-"""Stands for a digest that is absent, in the comparison of sizes."""
+
 _DIGEST: Final = b"\x58\x20"
 _MARK: Final = b"\x50"
 _NULL: Final = b"\xf6"

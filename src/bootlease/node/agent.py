@@ -1,12 +1,16 @@
-"""The node agent: keeps a lease fresh by attesting again and again.
+"""The node agent: keeps leases fresh by attesting again and again, all of them with one quote.
 
 No thread, no sleep and no signal here: ``renew`` makes one attempt, ``step`` turns its outcome
 into a time to wait, and who calls does the waiting. ``lease`` decides how long a lease stands.
 
+- What is asked for is what the book of wishes holds at that moment: leases and keys may change
+  from one renewal to the next, the lineage goes on.
 - Evidence whose answer was lost is sent again byte for byte, for as long as its challenge lives:
-  the verifier then repeats its answer. What cannot be found out that way begins a new lineage.
+  the verifier then repeats its answer. An agent that was killed meanwhile does so too. What cannot
+  be found out that way begins a new lineage.
 - A refusal ends the lease at once. The agent keeps asking, with a fresh challenge and the whole
   log, ever more slowly: a policy may change, a wrong reference may be put right.
+- A wish that policy denies alone ends nothing else, and is asked for again ever more slowly.
 - An answer that does not fit what was sent grants nothing; the verifier counts as unreachable.
 """
 
@@ -14,27 +18,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NoReturn
 
-from bootlease.errors import BootleaseError, MalformedError, TransportError, VerificationError
+from bootlease.errors import MalformedError, TransportError, VerificationError
 from bootlease.evidence import LeaseAnswer
-from bootlease.model import refusals
-from bootlease.node.answer import Expectation
+from bootlease.model import Finding, refusals
 from bootlease.node.attest import Attestation, attest
-from bootlease.node.bundle import JoinBundle
 from bootlease.node.calls import UnavailableError, Verifier
-from bootlease.node.confirm import Confirmation, ConfirmationKey, make_key
+from bootlease.node.confirm import ConfirmationKey
+from bootlease.node.denials import DeniedError, all_denied
 from bootlease.node.enrol import attestation_key_name, enrol
 from bootlease.node.ima import IMASource
+from bootlease.node.keyring import KeyRing
 from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
+from bootlease.node.logline import Event, Level
 from bootlease.node.logs import EventLogSource
-from bootlease.node.memory import Enrolment, Lineage, Memory, Question
+from bootlease.node.memory import Enrolment, Lineage, Question
+from bootlease.node.observing import Outcome
 from bootlease.node.pacing import REFUSED, UNREACHABLE, Jitter, renewal_delay
+from bootlease.node.pending import Pending
+from bootlease.node.recall import MemoryStore, Recall
+from bootlease.node.settings import Settings
 from bootlease.node.trust import Trust
-from bootlease.node.wishes import LeaseWish
+from bootlease.node.wishbook import Wished, Wishes
 from bootlease.ports import Clock, TPMDevice
-from bootlease.token import LineageClaim
 
 CHALLENGE_GONE: Final = frozenset(
     {"challenge.unknown", "challenge.expired", "challenge.spent", "challenge.outdated"}
@@ -45,64 +52,18 @@ NODE_GONE: Final = frozenset({"node.unknown"})
 LINEAGE: Final = "lineage."
 """Findings that speak of the chain of leases alone: the node may begin another at once."""
 
-_TRIES: Final = 5
+_TRIES: Final = 6
+"""Requests of one attempt: what an earlier agent sent, log and IMA list asked for, challenge gone,
+lineage ended, and once more."""
 RENEWALS: Final = 5_000
 """Leases of a lineage before the agent begins another by itself: each lease is proven by all before
 it, and a verifier ends a lineage whose proofs would grow beyond bounds."""
-"""Requests of one attempt: log and IMA list asked for, challenge gone, lineage ended, and once
-more."""
+IDLE: Final = 3600.0
+"""Seconds between two looks into an empty book of wishes; whoever wishes wakes the agent."""
 
 
-class MemoryStore(Protocol):
-    """Where the agent's memory outlives it; ``StateDirectory`` keeps it in a file."""
-
-    def load(self) -> Memory:
-        """Return what is remembered and still true in this boot."""
-
-    def save(self, memory: Memory) -> None:
-        """Remember ``memory``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What an agent is told to do.
-
-    Attributes:
-        bundle: Its verifier.
-        wishes: The leases to keep, at least one.
-        confirmation: Where their confirmation keys live.
-    """
-
-    bundle: JoinBundle
-    wishes: tuple[LeaseWish, ...]
-    confirmation: Confirmation = Confirmation.PROCESS
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one step brought.
-
-    Attributes:
-        wait: Seconds until the next step is due.
-        granted: The lease, if one was granted.
-        error: Why there is none.
-    """
-
-    wait: float
-    granted: HeldLease | None = None
-    error: BootleaseError | None = None
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Evidence that has not been answered."""
-
-    attestation: Attestation
-    question: Question
-    continued: Lineage | None
-    keys: tuple[ConfirmationKey, ...]
-    first_sent_at: float | None = None
-    maybe_arrived: bool = False
+class NothingWishedError(TransportError):
+    """There is nothing to ask for."""
 
 
 class NodeAgent:
@@ -119,6 +80,10 @@ class NodeAgent:
         jitter: Source of jitter.
         say: Told in one line what happens.
         ima: Its IMA list, where its kernel keeps one.
+        wishes: What to ask for, as it changes; by default what ``settings`` names.
+
+    Raises:
+        ValueError: Nothing says what to ask for.
     """
 
     def __init__(
@@ -134,38 +99,52 @@ class NodeAgent:
         jitter: Jitter,
         say: Callable[[str], None],
         ima: IMASource | None = None,
+        wishes: Wishes | None = None,
     ) -> None:
-        if not settings.wishes:
-            raise ValueError("an agent needs at least one lease to keep")
-        self._settings = settings
+        self._bundle = settings.bundle
+        self._wishes = settings.book() if wishes is None else wishes
         self._device = device
         self._log = log
         self._verifier = verifier
         self._keeper = keeper
-        self._store = store
         self._clock = clock
         self._jitter = jitter
         self._say = say
         self._ima = ima
-        self._memory = store.load()
-        self._keys: tuple[ConfirmationKey, ...] = ()
+        self._recall = Recall(store, clock)
+        self._keys = KeyRing(device, settings.bundle.leash_key, say)
         self._trust = Trust(settings.bundle, verifier, say)
-        self._pending: _Pending | None = None
+        self._pending: Pending | None = None
         self._unreachable = 0
         self._refused = 0
+        self._quoting: float | None = None
 
     @property
     def node(self) -> bytes | None:
         """The node id, once enrolled."""
-        enrolment = self._memory.enrolment
-        return None if enrolment is None else enrolment.node
+        return self._recall.node
 
     # -- pace
 
     def step(self) -> Outcome:
         """Make one attempt and say when the next is due."""
+        began, self._quoting = self._clock.boottime(), None
+        outcome = self._step()
+        seconds = self._clock.boottime() - began
+        return dataclasses.replace(outcome, seconds=seconds, quote_seconds=self._quoting)
+
+    def _step(self) -> Outcome:
         try:
             lease = self.renew()
+        except NothingWishedError:
+            self._unreachable = self._refused = 0
+            due = self._wishes.next_due(self._clock.boottime())
+            return Outcome(IDLE if due is None else min(IDLE, due))
+        except DeniedError as exc:
+            self._unreachable = self._refused = 0
+            self._wishes.denied(exc.denied, self._clock.boottime(), self._jitter)
+            due = self._wishes.next_due(self._clock.boottime())
+            return Outcome(IDLE if due is None else due, denied=exc.denied)
         except VerificationError as exc:
             self._refused += 1
             self._unreachable = 0
@@ -177,7 +156,8 @@ class NodeAgent:
             return Outcome(max(wait, asked or 0.0), error=exc)
         self._unreachable = self._refused = 0
         left = lease.remaining(self._clock)
-        return Outcome(renewal_delay(lease.life, left, self._jitter), granted=lease)
+        wait = renewal_delay(lease.life, left, self._jitter)
+        return Outcome(wait, granted=lease, denied=lease.denied)
 
     # -- one attempt
 
@@ -187,105 +167,133 @@ class NodeAgent:
         Raises:
             VerificationError: The verifier refuses this node; the lease has ended.
             TransportError: Verifier or TPM gave no usable answer; a lease may still stand.
+            NothingWishedError: There is nothing to ask for; no lease is held any more.
             MalformedError: The verifier cannot read the request; a lease may still stand.
         """
         self._quietly(self._keeper.enforce)
+        if self._wishes.next_due(self._clock.boottime()) != 0:
+            self._nothing_wished()
         for _ in range(_TRIES):
             enrolment = self._enrolled()
             pending = self._pending_evidence(enrolment)
             if pending is None:
                 continue
-            # The next challenge is issued after this evidence was sent for the first time, also
-            # where its answer has to be asked for twice.
-            if pending.first_sent_at is None:
-                pending.first_sent_at = self._clock.boottime()
             try:
-                answer = self._verifier.lease(enrolment.node, pending.attestation.data)
-            except UnavailableError as exc:
-                pending.maybe_arrived |= exc.sent
-                raise
-            except MalformedError:
-                self._pending = None
-                raise
+                answer = self._send(pending, enrolment)
             except VerificationError as exc:
                 self._refusal(pending, exc)
                 continue
-            return self._accept(pending, enrolment, answer)
+            lease = self._accept(pending, enrolment, answer)
+            if lease is not None:
+                return lease
         raise TransportError("the verifier asks for ever another enrolment, challenge or log")
 
+    def _nothing_wished(self) -> NoReturn:
+        if self._keeper.valid:
+            self._end(EndReason.UNWANTED)
+        raise NothingWishedError("there is nothing to ask for")
+
+    def _send(self, pending: Pending, enrolment: Enrolment) -> LeaseAnswer:
+        # The next challenge is issued after this evidence was sent for the first time, also
+        # where its answer has to be asked for twice.
+        if pending.first_sent_at is None:
+            pending.first_sent_at = self._clock.boottime()
+            self._recall.sending(pending, pending.first_sent_at)
+        try:
+            return self._verifier.lease(enrolment.node, pending.attestation.data)
+        except UnavailableError as exc:
+            pending.maybe_arrived |= exc.sent
+            raise
+        except MalformedError:
+            self._pending = None
+            raise
+
     def _enrolled(self) -> Enrolment:
-        known = self._memory.enrolment
+        known = self._recall.memory.enrolment
         # Another AK (the TPM was cleared, or is another one) is another enrolment.
         if (
             known is not None
-            and known.verifier == self._settings.bundle.digest
+            and known.verifier == self._bundle.digest
             and known.ak == attestation_key_name(self._device)
         ):
             return known
-        bundle = self._settings.bundle
+        bundle = self._bundle
         try:
             enrolment = enrol(self._verifier, self._device, bundle)
-        except VerificationError:
-            self._end(EndReason.REFUSED)
+        except VerificationError as exc:
+            self._end(EndReason.REFUSED, exc.findings)
             raise
-        self._keep(self._memory.enrolled(enrolment))
-        self._say(f"enrolled at {bundle.issuer} as node {enrolment.node.hex()}")
+        self._recall.enrolled(enrolment)
+        node = enrolment.node.hex()
+        said = f"enrolled at {bundle.issuer} as node {node}"
+        self._say(Event("node.enrolled", said, node=node, issuer=bundle.issuer))
         return enrolment
 
     # -- evidence
 
-    def _pending_evidence(self, enrolment: Enrolment) -> _Pending | None:
+    def _pending_evidence(self, enrolment: Enrolment) -> Pending | None:
         """Return the evidence to send; None where the verifier has forgotten this node."""
-        pending = self._pending
+        pending = self._pending or self._orphan()
         if pending is not None and pending.question.over(self._clock.boottime()):
             self._start_over(pending)
             pending = None
         if pending is None:
             question = self._question(enrolment)
             pending = None if question is None else self._attest(question)
-            self._pending = pending
+        self._pending = pending
         return pending
 
-    def _attest(self, question: Question) -> _Pending:
+    def _orphan(self) -> Pending | None:
+        found = self._recall.orphan(self._log)
+        if found is not None:
+            self._say("an agent that ended may have been answered: its renewal is sent again")
+        return found
+
+    def _attest(self, question: Question) -> Pending:
+        wished = self._wishes.ask(self._clock.boottime())
+        if not wished:
+            self._nothing_wished()
         log = self._log.read()
-        lineage = self._live_lineage()
+        lineage = self._recall.live_lineage()
         if lineage is not None and lineage.sequence >= RENEWALS:
             self._say("the lineage is long: a new one begins, and the lease goes on until then")
             lineage = None
-        made = self._quote(question, lineage, log)
+        made, wished, keys = self._quote(question, lineage, log, wished)
         if lineage is not None and not _same_boot(
             made.clock.reset_count, made.clock.restart_count, lineage
         ):
             # The TPM was reset: what the old boot was granted says nothing of this one.
-            self._say("the TPM was reset or restarted: a new lineage begins")
+            self._say(
+                Event("lineage.ended", "the TPM was reset or restarted: a new lineage begins")
+            )
             self._end(EndReason.REBOOTED)
-            self._remember(lineage=None)
+            self._recall.change(lineage=None)
             lineage = None
-            made = self._quote(question, None, log)
-        return _Pending(made, question, lineage, self._keys)
+            made, wished, keys = self._quote(question, None, log, wished)
+        return Pending(made, question, lineage, wished, keys)
 
-    def _quote(self, question: Question, lineage: Lineage | None, log: bytes) -> Attestation:
-        if lineage is None or not self._keys:
-            kind = self._settings.confirmation
-            self._keys = tuple(make_key(kind, self._device) for _ in self._settings.wishes)
-        requests = [
-            wish.request(key) for wish, key in zip(self._settings.wishes, self._keys, strict=True)
-        ]
+    def _quote(
+        self, question: Question, lineage: Lineage | None, log: bytes, wished: tuple[Wished, ...]
+    ) -> tuple[Attestation, tuple[Wished, ...], tuple[ConfirmationKey, ...]]:
+        """Return the evidence, and what it asks for with the key of each."""
+        began = self._clock.boottime()
+        wished, keys = self._keys.keys(wished, node=question.challenge.node, anew=lineage is None)
         made = attest(
             self._device,
             question.challenge,
-            requests,
+            [each.wish.request(key) for each, key in zip(wished, keys, strict=True)],
             previous=None if lineage is None else lineage.head,
             log=log,
             include_log=lineage is None,
             ima=self._ima,
         )
+        self._quoting = (self._quoting or 0.0) + self._clock.boottime() - began
         if lineage is not None and made.evidence.binding.logs["tcg"] != lineage.log:
-            return made.with_log()
-        return made
+            return made.with_log(), wished, keys
+        return made, wished, keys
 
     def _question(self, enrolment: Enrolment) -> Question | None:
-        question = self._memory.question
+        question = self._recall.memory.question
         if (
             question is not None
             and question.challenge.node == enrolment.node
@@ -299,7 +307,7 @@ class NodeAgent:
             if NODE_GONE & {finding.id for finding in exc.findings}:
                 self._forget_enrolment()
                 return None
-            self._end(EndReason.REFUSED)
+            self._end(EndReason.REFUSED, exc.findings)
             raise
         if challenge.node != enrolment.node:
             raise UnavailableError("the verifier sent a challenge for another node")
@@ -308,19 +316,9 @@ class NodeAgent:
             raise UnavailableError("the verifier sent a challenge that is over already")
         return question
 
-    def _live_lineage(self) -> Lineage | None:
-        lineage = self._memory.lineage
-        if lineage is None:
-            return None
-        # Design section 4 step 6: a lapsed lease ends the lineage.
-        if self._clock.boottime() >= lineage.deadline or self._clock.now() >= lineage.expires_at:
-            self._remember(lineage=None)
-            return None
-        return lineage
-
     # -- answers
 
-    def _refusal(self, pending: _Pending, refused: VerificationError) -> None:
+    def _refusal(self, pending: Pending, refused: VerificationError) -> None:
         """Return where another request may bring more; raise what stands."""
         found = {finding.id for finding in refusals(refused.findings)}
         fuller = pending.attestation.completed(found, self._ima)
@@ -336,42 +334,49 @@ class NodeAgent:
         if found & NODE_GONE:
             self._forget_enrolment()
             return
-        self._end(EndReason.REFUSED)
-        self._remember(lineage=None, question=None)
+        denied = all_denied(pending.wished, refused)
+        if denied is None or self._keeper.valid:
+            self._end(EndReason.REFUSED, refused.findings)
+        self._recall.change(lineage=None, question=None)
+        if pending.orphaned:
+            # Of what others wished for; this agent has not asked yet.
+            return
+        if denied is not None:
+            raise DeniedError(refused, denied) from refused
         if found and all(finding.startswith(LINEAGE) for finding in found):
-            self._say(f"the lineage has ended ({refused}); a new one begins")
+            self._say(
+                Event(
+                    "lineage.ended",
+                    f"the lineage has ended ({refused}); a new one begins",
+                    level=Level.WARNING,
+                    findings=refused.findings,
+                )
+            )
             return
         raise refused
 
-    def _start_over(self, pending: _Pending) -> None:
+    def _start_over(self, pending: Pending) -> None:
         self._pending = None
         if pending.maybe_arrived:
             # It may have moved the lineage's head without our knowing where to.
-            self._remember(lineage=None, question=None)
+            self._recall.change(lineage=None, question=None)
         else:
-            self._remember(question=None)
+            self._recall.change(question=None)
 
-    def _accept(self, pending: _Pending, enrolment: Enrolment, answer: LeaseAnswer) -> HeldLease:
+    def _accept(
+        self, pending: Pending, enrolment: Enrolment, answer: LeaseAnswer
+    ) -> HeldLease | None:
+        """Hold what was granted, and return it; None where it was granted to an earlier agent."""
         # By the verifier's clock, as far as its challenge tells it: this machine's may be wrong.
         challenge, asked_at = pending.question.challenge, pending.question.asked_at
         verifier_now = challenge.issued_at + self._clock.boottime() - asked_at
-        expected = self._expectation(pending, enrolment)
+        expected = pending.expectation(self._trust.bundle, enrolment.node)
         try:
             tokens = self._trust.verify(answer, expected, now=verifier_now)
         except (VerificationError, MalformedError) as exc:
             pending.maybe_arrived = True
             raise UnavailableError(f"the verifier's answer cannot be trusted: {exc}") from exc
-        life = min(
-            answer.life, *(token.claims.expires_at - challenge.issued_at for token in tokens)
-        )
-        lease = HeldLease(
-            tokens=tokens,
-            encoded=tuple(issued.token for issued in answer.leases),
-            keys=pending.keys,
-            expires_at=min(token.claims.expires_at for token in tokens),
-            deadline=asked_at + life,
-            life=float(life),
-        )
+        lease = pending.held(answer, tokens)
         clock = pending.attestation.clock
         lineage = Lineage(
             root=expected.lineage.root,
@@ -386,52 +391,39 @@ class NodeAgent:
         next_asked_at = asked_at if pending.first_sent_at is None else pending.first_sent_at
         self._pending = None
         try:
-            self._keeper.take(lease)
+            if not pending.orphaned:
+                lease = self._keys.redeem(lease, answer.leases)
+                self._keeper.take(lease)
+                self._note(lease)
         finally:
             # The verifier has moved on, whatever becomes of the lease here.
-            self._remember(lineage=lineage, question=Question(answer.challenge, next_asked_at))
-        return lease
+            self._recall.change(lineage=lineage, question=Question(answer.challenge, next_asked_at))
+        return None if pending.orphaned else lease
 
-    def _expectation(self, pending: _Pending, enrolment: Enrolment) -> Expectation:
-        before = pending.continued
-        digest = pending.attestation.digest
-        return Expectation(
-            bundle=self._trust.bundle,
-            node=enrolment.node,
-            challenge=pending.question.challenge,
-            evidence=digest,
-            clock=pending.attestation.clock,
-            wishes=self._settings.wishes,
-            keys=tuple(key.public for key in pending.keys),
-            lineage=LineageClaim(digest, 0)
-            if before is None
-            else LineageClaim(before.root, before.sequence + 1, before.head),
-        )
+    def _note(self, lease: HeldLease) -> None:
+        self._wishes.granted(holding.id for holding in lease.holdings)
+        self._wishes.denied(lease.denied, self._clock.boottime(), self._jitter)
 
-    # -- memory
+    # -- ends
 
-    def _end(self, reason: EndReason) -> None:
-        self._quietly(lambda: self._keeper.end(reason))
+    def _end(self, reason: EndReason, findings: tuple[Finding, ...] = ()) -> None:
+        self._quietly(lambda: self._keeper.end(reason, findings))
 
     def _quietly(self, end: Callable[[], None]) -> None:
         try:
             end()
         except TransportError as exc:
             # The lease is over all the same, and the keeper goes on trying to take it back.
-            self._say(str(exc))
+            self._say(Event("output.failed", str(exc), level=Level.ERROR))
 
     def _forget_enrolment(self) -> None:
-        self._say("the verifier does not know this node any more; enrolling again")
+        self._say(
+            Event(
+                "node.forgotten", "the verifier does not know this node any more; enrolling again"
+            )
+        )
         self._pending = None
-        self._remember(enrolment=None, lineage=None, question=None)
-
-    def _remember(self, **changes: object) -> None:
-        self._keep(dataclasses.replace(self._memory, **changes))  # type: ignore[arg-type]
-
-    def _keep(self, memory: Memory) -> None:
-        if memory != self._memory:
-            self._memory = memory
-            self._store.save(memory)
+        self._recall.change(enrolment=None, lineage=None, question=None)
 
 
 def _same_boot(reset_count: int, restart_count: int, lineage: Lineage) -> bool:

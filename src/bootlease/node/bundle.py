@@ -6,6 +6,7 @@ Written by ``bootlease verifier bundle`` and carried to the node by its operator
      "issuer": "https://verifier.example:8443",      exact ``iss`` of every token; where it listens
      "keys": {"keys": [JWK, ...]},                   the keys that sign its tokens
      "ledger_key": "name+hash+key",                  the key that signs its ledger (C2SP vkey)
+     "leash_key": JWK,                               optional: permits the use of expiring keys
      "tls_root": "-----BEGIN CERTIFICATE-----...",   optional: the only root its TLS may end in
      "join_token": "..."}                            optional: lets a node in
 
@@ -24,15 +25,16 @@ from cryptography import x509
 
 from bootlease.errors import MalformedError
 from bootlease.evidence.enrolment import MAX_JOIN_TOKEN
+from bootlease.evidence.expiring import authority_name
 from bootlease.ledger import NoteKey
-from bootlease.token import KeySet, strictjson
+from bootlease.token import KeySet, PublicKey, strictjson
 
 MAX_BUNDLE: Final = 256 * 1024
 _MAX_ISSUER: Final = 512
 _MAX_PEM: Final = 64 * 1024
 _VERSION: Final = 1
 _REQUIRED: Final = frozenset({"v", "issuer", "keys", "ledger_key"})
-_OPTIONAL: Final = frozenset({"tls_root", "join_token"})
+_OPTIONAL: Final = frozenset({"leash_key", "tls_root", "join_token"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -47,6 +49,7 @@ class JoinBundle:
         tls_root: PEM certificates, the only roots that its TLS certificate may end in; None for
             the machine's own roots.
         join_token: Secret that lets this node in, where the policy asks for one.
+        leash_key: The key that permits uses of expiring keys; None where the verifier has none.
     """
 
     issuer: str
@@ -54,6 +57,7 @@ class JoinBundle:
     ledger_key: NoteKey
     tls_root: str | None = None
     join_token: str | None = field(default=None, repr=False)
+    leash_key: PublicKey | None = None
 
     @property
     def digest(self) -> bytes:
@@ -92,6 +96,7 @@ def parse_bundle(data: bytes) -> JoinBundle:
         ledger_key=_ledger_key(members["ledger_key"]),
         tls_root=_tls_root(members["tls_root"]) if "tls_root" in members else None,
         join_token=_join_token(members["join_token"]) if "join_token" in members else None,
+        leash_key=_leash_key(members["leash_key"]) if "leash_key" in members else None,
     )
 
 
@@ -124,6 +129,15 @@ def _ledger_key(value: Any) -> NoteKey:  # noqa: ANN401 - unverified JSON
     if type(value) is not str:
         raise MalformedError("join bundle's ledger_key is not a C2SP verifier key")
     return NoteKey.parse(value)
+
+
+def _leash_key(value: Any) -> PublicKey:  # noqa: ANN401 - unverified JSON
+    key = PublicKey.from_jwk(value)
+    try:
+        authority_name(key)
+    except ValueError as exc:
+        raise MalformedError("join bundle's leash_key is not a key on P-256") from exc
+    return key
 
 
 def _tls_root(value: Any) -> str:  # noqa: ANN401 - unverified JSON

@@ -10,8 +10,8 @@ from bootlease.evidence import Activation, EnrolmentRequest
 from bootlease.evidence.enrolment import node_id
 from bootlease.node.bundle import JoinBundle
 from bootlease.node.calls import Verifier
-from bootlease.node.key_kinds import EKAlgorithm
 from bootlease.node.memory import Enrolment
+from bootlease.node.tpm.key_kinds import EKAlgorithm
 from bootlease.ports import TPMDevice
 from bootlease.tpm import accept_endorsement_key, parse_public
 
@@ -51,7 +51,10 @@ def enrol(verifier: Verifier, device: TPMDevice, bundle: JoinBundle) -> Enrolmen
         credential = verifier.enrol(request)
     except VerificationError as exc:
         if algorithm := _wanted_algorithm(exc):
-            exc.add_note(f"hint: run with --ek-algorithm {algorithm.value}")
+            exc.add_note(
+                f"hint: run with --ek-algorithm {algorithm.value}, or write"
+                f' ek_algorithm = "{algorithm.value}" under [node] in its configuration'
+            )
         raise
     secret = device.activate_credential(credential.id_object, credential.encrypted_secret)
     receipt = verifier.activate(credential.enrolment, Activation(secret))

@@ -1,7 +1,7 @@
 """Reading bounded files and replacing private ones.
 
 What is written here is a token, a key or the agent's memory: other users see none of it, and
-a crash leaves the old content or the new, never half of either.
+a process that is killed leaves the old content or the new, never half of either.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ def read_bounded(path: Path, what: str, *, at_most: int, start: int = 0) -> byte
     return bytes(data)
 
 
-def replace_private(path: Path, data: bytes, what: str) -> None:
-    """Put ``data`` in place of ``path``, at once and durably, readable by its owner only.
+def replace_private(path: Path, data: bytes, what: str, *, durable: bool = True) -> None:
+    """Put ``data`` in place of ``path``, at once, readable by its owner only.
 
     Args:
         path: The file; its folder must exist.
         data: The new content.
         what: Its name in errors.
+        durable: It must outlive a loss of power; otherwise it outlives this process only.
 
     Raises:
         TransportError: It cannot be written.
@@ -68,9 +69,11 @@ def replace_private(path: Path, data: bytes, what: str) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(temporary).replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as exc:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()

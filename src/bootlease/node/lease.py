@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bootlease.errors import TransportError
+from bootlease.model import Finding
 from bootlease.node.confirm import ConfirmationKey
-from bootlease.node.files import remove, replace_private
+from bootlease.node.wish import LeaseWish
+from bootlease.node.wishbook import WishId
 from bootlease.ports import Clock
 from bootlease.token import VerifiedToken
 
@@ -31,27 +32,72 @@ class EndReason(enum.Enum):
     REFUSED = "refused"
     REBOOTED = "rebooted"
     STOPPED = "stopped"
+    UNWANTED = "unwanted"
+    """Nobody wishes for anything any more."""
+    UNUSABLE = "unusable"
+    """Granted, but it could not be handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one wish was granted.
+
+    Attributes:
+        id: The wish's id.
+        wish: What was wished for.
+        token: The execution token, verified.
+        encoded: The token as bytes.
+        key: Its confirmation key.
+    """
+
+    id: WishId
+    wish: LeaseWish
+    token: VerifiedToken
+    encoded: bytes = field(repr=False)
+    key: ConfirmationKey = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:
-    """A lease as this node holds it.
+    """What one decision granted this node: a token for each wish, all until one deadline.
 
     Attributes:
-        tokens: The execution tokens, verified.
-        encoded: The tokens as bytes, in the same order.
-        keys: The confirmation key of each.
+        holdings: What each wish was granted, at least one.
         expires_at: Wall clock (seconds since the epoch) at which the first of them ends.
         deadline: CLOCK_BOOTTIME at which they end at the latest.
         life: Seconds from the challenge's issue to their end.
+        denied: Why a wish that was asked for along with them was granted nothing.
     """
 
-    tokens: tuple[VerifiedToken, ...]
-    encoded: tuple[bytes, ...]
-    keys: tuple[ConfirmationKey, ...]
+    holdings: tuple[Holding, ...]
     expires_at: int
     deadline: float
     life: float
+    denied: Mapping[WishId, tuple[Finding, ...]] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> tuple[VerifiedToken, ...]:
+        """The execution tokens, verified."""
+        return tuple(holding.token for holding in self.holdings)
+
+    @property
+    def encoded(self) -> tuple[bytes, ...]:
+        """The tokens as bytes, in the same order."""
+        return tuple(holding.encoded for holding in self.holdings)
+
+    @property
+    def keys(self) -> tuple[ConfirmationKey, ...]:
+        """The confirmation key of each, in the same order."""
+        return tuple(holding.key for holding in self.holdings)
+
+    @property
+    def sequence(self) -> int:
+        """Its number in its lineage."""
+        return self.holdings[0].token.claims.lineage.seq
+
+    def of(self, wish_id: WishId) -> Holding | None:
+        """Return what a wish was granted, if anything."""
+        return next((holding for holding in self.holdings if holding.id == wish_id), None)
 
     def remaining(self, clock: Clock) -> float:
         """Return the seconds that are left, by whichever clock leaves fewer; not below 0."""
@@ -60,7 +106,11 @@ class HeldLease:
 
 
 class LeaseOutput(Protocol):
-    """Where tokens and keys are handed to the workload."""
+    """Where tokens and keys are handed to workloads.
+
+    Called with the keeper's lock held: an output that waits for somebody keeps the lease from
+    ending in time.
+    """
 
     def granted(self, lease: HeldLease) -> None:
         """Hand out what ``lease`` holds.
@@ -69,11 +119,15 @@ class LeaseOutput(Protocol):
             TransportError: It cannot be handed out.
         """
 
-    def ended(self) -> None:
-        """Take back whatever was handed out.
+    def ended(self, reason: EndReason, findings: tuple[Finding, ...]) -> None:
+        """Take back whatever was handed out; nothing may have been.
+
+        Args:
+            reason: Why the lease is over.
+            findings: Why the verifier refused, where it did.
 
         Raises:
-            TransportError: It cannot be taken back.
+            TransportError: It cannot be taken back; the same is told again soon.
         """
 
 
@@ -98,12 +152,18 @@ class LeaseKeeper:
         self._lock = threading.RLock()
         self._held: HeldLease | None = None
         self._handed_out = False
+        self._over: tuple[EndReason, tuple[Finding, ...]] = (EndReason.STOPPED, ())
         self._closed = False
 
     @property
     def valid(self) -> bool:
         """A lease is held and stands at this moment."""
         return self.current() is not None
+
+    @property
+    def held(self) -> HeldLease | None:
+        """The lease in hand as it is, over or not; waits for nobody and ends nothing."""
+        return self._held
 
     def current(self) -> HeldLease | None:
         """Return the lease that stands at this moment; ends one that does not."""
@@ -129,6 +189,7 @@ class LeaseKeeper:
                 self._output.granted(lease)
             except TransportError:
                 self._held = None
+                self._over = EndReason.UNUSABLE, ()
                 self._take_back()
                 raise
             self.enforce()
@@ -151,14 +212,19 @@ class LeaseKeeper:
             left = longest if self._held is None else self._held.remaining(self._clock)
         return min(longest, max(shortest, left))
 
-    def end(self, reason: EndReason) -> None:
+    def end(self, reason: EndReason, findings: tuple[Finding, ...] = ()) -> None:
         """End the lease now, if one is held.
+
+        Args:
+            reason: Why.
+            findings: Why the verifier refused, where it did.
 
         Raises:
             TransportError: Its tokens cannot be taken back; the lease is over all the same.
         """
         with self._lock:
             lease, self._held = self._held, None
+            self._over = reason, findings
             try:
                 self._take_back()
             finally:
@@ -176,7 +242,7 @@ class LeaseKeeper:
             self.end(EndReason.STOPPED)
 
     def _take_back(self) -> None:
-        self._output.ended()
+        self._output.ended(*self._over)
         self._handed_out = False
 
 
@@ -188,37 +254,3 @@ def _late(lease: HeldLease, clock: Clock) -> str:
             " granted: set the clock (NTP)"
         )
     return "the verifier's answer came after the lease's end"
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseFiles:
-    """Hands out the first lease in files, readable by their owner only.
-
-    Attributes:
-        token: Where the token goes; None for nowhere.
-        key: Where the confirmation key goes as PEM; None for nowhere.
-    """
-
-    token: Path | None = None
-    key: Path | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files that are written and removed."""
-        return tuple(path for path in (self.token, self.key) if path is not None)
-
-    def granted(self, lease: HeldLease) -> None:
-        """Write key and token; see ``LeaseOutput``."""
-        # The key first: who sees a new token finds the key that it names.
-        exported = lease.keys[0].export()
-        if self.key is not None and exported is not None:
-            replace_private(self.key, exported, "key file")
-        if self.token is not None:
-            replace_private(self.token, lease.encoded[0], "token file")
-
-    def ended(self) -> None:
-        """Remove token and key; see ``LeaseOutput``."""
-        if self.token is not None:
-            remove(self.token, "token file")
-        if self.key is not None:
-            remove(self.key, "key file")

@@ -10,12 +10,19 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.evidence import Challenge
-from bootlease.node.key_kinds import EKAlgorithm
+from bootlease.evidence.fields import Fields
+from bootlease.node.tpm.key_kinds import EKAlgorithm
 from bootlease.token import strictjson
 
 MAX_MEMORY: Final = 64 * 1024
+MAX_SENT: Final = 1024 * 1024
+"""Renewals are far smaller. One that carries a whole log again is not kept: all that is lost with
+it is a lineage."""
+_MAX_BOOT_ID: Final = 64
+_MAX_MOMENT: Final = (1 << 53) - 1
 _VERSION: Final = 1
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
@@ -126,6 +133,61 @@ class Memory:
                 "asked_at": _milliseconds(self.question.asked_at),
             }
         return strictjson.serialise(members) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Evidence that was sent to continue a lineage, and may have been answered.
+
+    An agent that is killed before it has the answer asks for it again with the same bytes:
+    otherwise the verifier would have moved on alone, and the lineage would end as a fork.
+
+    Attributes:
+        boot_id: The boot whose CLOCK_BOOTTIME is meant.
+        question: What it answers.
+        sent_at: CLOCK_BOOTTIME when it was sent for the first time.
+        evidence: The document.
+    """
+
+    boot_id: str
+    question: Question
+    sent_at: float
+    evidence: bytes
+
+    def encode(self) -> bytes:
+        """Return the CBOR form."""
+        return cbor.encode(
+            {
+                "v": _VERSION,
+                "boot_id": self.boot_id,
+                "challenge": self.question.challenge.encode(),
+                "asked_at": _milliseconds(self.question.asked_at),
+                "sent_at": _milliseconds(self.sent_at),
+                "evidence": self.evidence,
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Sent:
+        """Parse the CBOR form.
+
+        Raises:
+            MalformedError: It is damaged, or of another version.
+        """
+        fields = Fields(cbor.decode(data, max_bytes=MAX_SENT), "evidence on its way")
+        if fields.unsigned("v", at_most=_VERSION) != _VERSION:
+            raise MalformedError("evidence on its way is of another version")
+        sent = cls(
+            boot_id=fields.text("boot_id", at_most=_MAX_BOOT_ID),
+            question=Question(
+                Challenge.parse(fields.octets("challenge", at_most=MAX_MEMORY)),
+                fields.unsigned("asked_at", at_most=_MAX_MOMENT) / 1000,
+            ),
+            sent_at=fields.unsigned("sent_at", at_most=_MAX_MOMENT) / 1000,
+            evidence=fields.octets("evidence", at_most=MAX_SENT),
+        )
+        fields.end()
+        return sent
 
 
 def parse_memory(data: bytes) -> Memory:

@@ -43,6 +43,8 @@ class Backoff:
 
 UNREACHABLE: Final = Backoff(first=1.0, longest=30.0)
 REFUSED: Final = Backoff(first=15.0, longest=300.0)
+DENIED: Final = Backoff(first=30.0, longest=900.0)
+"""Of one wish that is denied while others are granted: policy changes seldom."""
 
 
 def renewal_delay(life: float, left: float, jitter: Jitter) -> float:

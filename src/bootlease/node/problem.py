@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bootlease.errors import MalformedError
-from bootlease.model import Effect, Finding
+from bootlease.findings import MAX_TEXT, parse_findings
+from bootlease.model import Finding, legible
 from bootlease.token import strictjson
 
 PROBLEM_TYPE: Final = "application/problem+json"
 MAX_PROBLEM: Final = 256 * 1024
 MAX_FINDINGS: Final = 256
-_MAX_ID: Final = 128
-_MAX_TEXT: Final = 2048
-_MAX_NUMBER: Final = 1 << 32
 _DIGEST: Final = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
@@ -49,20 +47,12 @@ def parse_problem(data: bytes) -> Problem | None:
         return None
     try:
         members = strictjson.parse_object(data)
-        findings = members.get("findings", [])
-        if type(findings) is not list or len(findings) > MAX_FINDINGS:
-            return None
-        parsed = tuple(_finding(finding) for finding in findings)
+        findings = parse_findings(members.get("findings", []), at_most=MAX_FINDINGS)
         decision = _digest(members["decision"]) if "decision" in members else None
     except MalformedError:
         return None
     said = [_line(members.get(name)) for name in ("title", "detail")]
-    return Problem(": ".join(filter(None, said)) or "no reason given", parsed, decision)
-
-
-def printable(text: str) -> str:
-    """Return ``text`` in one line without control characters: it is not ours to trust."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return Problem(": ".join(filter(None, said)) or "no reason given", findings, decision)
 
 
 def _digest(value: Any) -> str:  # noqa: ANN401 - unverified JSON
@@ -72,36 +62,4 @@ def _digest(value: Any) -> str:  # noqa: ANN401 - unverified JSON
 
 
 def _line(value: Any) -> str:  # noqa: ANN401 - unverified JSON
-    return printable(value[:_MAX_TEXT]) if type(value) is str else ""
-
-
-def _finding(value: Any) -> Finding:  # noqa: ANN401 - unverified JSON
-    if type(value) is not dict:
-        raise MalformedError("a finding is not an object")
-    try:
-        effect = Effect(value.get("effect"))
-    except ValueError as exc:
-        raise MalformedError("a finding has an unknown effect") from exc
-    return Finding(
-        id=_text(value, "id", _MAX_ID),
-        message=_text(value, "message", _MAX_TEXT),
-        effect=effect,
-        pcr=_number(value, "pcr"),
-        event=_number(value, "event"),
-        expected=_text(value, "expected", _MAX_TEXT) if "expected" in value else None,
-        seen=_text(value, "seen", _MAX_TEXT) if "seen" in value else None,
-    )
-
-
-def _text(finding: dict[str, Any], name: str, at_most: int) -> str:
-    value = finding.get(name)
-    if type(value) is not str or len(value) > at_most:
-        raise MalformedError(f"a finding's {name} is not text of at most {at_most} characters")
-    return printable(value)
-
-
-def _number(finding: dict[str, Any], name: str) -> int | None:
-    value = finding.get(name)
-    if value is not None and (type(value) is not int or not 0 <= value < _MAX_NUMBER):
-        raise MalformedError(f"a finding's {name} is not a number")
-    return value
+    return legible(value, at_most=MAX_TEXT) if type(value) is str else ""

@@ -1,24 +1,26 @@
 """Running an agent until it is told to stop.
 
 Two threads. The worker attests, and may hang in the network or in the TPM. The main thread does
-nothing that can hang: it watches the clocks, ends the lease at its deadline and waits for SIGTERM
-or SIGINT, which it takes with ``sigtimedwait`` so that no handler runs in the middle of a write.
+nothing that can hang: it watches the clocks, ends the lease at its deadline and waits for signals,
+which it takes with ``sigtimedwait`` so that no handler runs in the middle of a write.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
-from bootlease.errors import BootleaseError, MalformedError, TransportError, VerificationError
-from bootlease.node.agent import NodeAgent, Outcome
-from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
-from bootlease.node.status import LeaseState, LeaseStatus, Status
-from bootlease.ports import Clock
+from bootlease.errors import MalformedError, TransportError, VerificationError
+from bootlease.node.agent import NodeAgent
+from bootlease.node.lease import HeldLease, LeaseKeeper
+from bootlease.node.observing import Observer, Outcome
+from bootlease.node.reporter import Reporter
+from bootlease.node.schedule import Schedule
+from bootlease.node.wakeup import Wakeup
 
 STOP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _TICK: Final = 0.25
@@ -26,132 +28,6 @@ _TICK: Final = 0.25
 while the machine sleeps, so a wait cannot simply last until the deadline."""
 _SHORTEST_TICK: Final = 0.005
 _GOODBYE: Final = 3.0
-
-_END_STATES: Final = {
-    EndReason.LAPSED: LeaseState.LAPSED,
-    EndReason.REBOOTED: LeaseState.LAPSED,
-    EndReason.REFUSED: LeaseState.REFUSED,
-    EndReason.STOPPED: LeaseState.STOPPED,
-}
-
-
-class StatusStore(Protocol):
-    """Where a status is published."""
-
-    def report(self, status: Status) -> None:
-        """Publish ``status``."""
-
-
-class Reporter:
-    """Keeps ``status.json`` and the log true to what happens; both threads tell it.
-
-    Args:
-        issuer: The verifier.
-        store: Where the status goes.
-        clock: Wall clock.
-        say: Takes one line for people.
-    """
-
-    def __init__(
-        self, issuer: str, store: StatusStore, clock: Clock, say: Callable[[str], None]
-    ) -> None:
-        self._store = store
-        self._clock = clock
-        self._say = say
-        self._lock = threading.Lock()
-        self._status = Status(LeaseState.NONE, issuer, clock.now(), os.getpid())
-
-    def started(self) -> None:
-        """Tell that the agent runs."""
-        self._publish()
-
-    def stepped(self, outcome: Outcome, node: bytes | None) -> None:
-        """Tell what a step brought, in status and log."""
-        if outcome.granted is not None:
-            line = _granted_line(outcome.granted, self._clock)
-            self._say(f"{line}, renewal in {outcome.wait:.1f} s")
-        elif isinstance(outcome.error, VerificationError):
-            for finding in outcome.error.findings:
-                self._say(str(finding))
-            for note in _notes(outcome.error):
-                self._say(note)
-            self._say(f"next attempt in {outcome.wait:.0f} s")
-        else:
-            self._say(f"{self._failure(outcome)}; next attempt in {outcome.wait:.1f} s")
-        self._outcome(outcome, node, next_attempt_at=self._clock.now() + int(outcome.wait))
-
-    def _failure(self, outcome: Outcome) -> str:
-        with self._lock:
-            known = self._status
-        left = (known.expires_at or 0) - self._clock.now()
-        if known.state is LeaseState.HELD and left > 0:
-            return f"no renewal: {outcome.error}; the lease still holds for {left} s"
-        if known.renewed_at is None:
-            return f"no lease yet: {outcome.error}"
-        return f"no lease: {outcome.error}"
-
-    def attempted(self, outcome: Outcome, node: bytes | None) -> None:
-        """Tell what an only attempt brought; whoever made it complains about an error."""
-        if outcome.granted is not None:
-            self._say(_granted_line(outcome.granted, self._clock))
-        self._outcome(outcome, node, next_attempt_at=None)
-
-    def _outcome(self, outcome: Outcome, node: bytes | None, **changes: object) -> None:
-        changes |= {"node": None if node is None else node.hex(), "error": None, "findings": ()}
-        changes["notes"] = _notes(outcome.error)
-        if outcome.granted is not None:
-            changes |= _granted(outcome.granted, self._clock.now())
-        elif isinstance(outcome.error, VerificationError):
-            changes |= {"state": LeaseState.REFUSED, "findings": outcome.error.findings}
-            changes |= {"error": str(outcome.error), "leases": (), "expires_at": None}
-        else:
-            changes["error"] = str(outcome.error)
-        self._publish(**changes)
-
-    def ended(self, reason: EndReason, lease: HeldLease) -> None:
-        """Tell that a lease ended."""
-        number = lease.tokens[0].claims.lineage.seq
-        self._say(f"lease {number} has ended: {reason.value}")
-        self._publish(state=_END_STATES[reason], leases=(), expires_at=None)
-
-    def stopped(self) -> None:
-        """Tell that the agent stops."""
-        self._publish(state=LeaseState.STOPPED, leases=(), expires_at=None, next_attempt_at=None)
-
-    def _publish(self, **changes: object) -> None:
-        with self._lock:
-            updated = {**changes, "updated_at": self._clock.now()}
-            self._status = replace(self._status, **updated)  # type: ignore[arg-type]
-            try:
-                self._store.report(self._status)
-            except TransportError as exc:
-                # A full disk must not end a lease that stands.
-                self._say(str(exc))
-
-
-def _notes(error: BootleaseError | None) -> tuple[str, ...]:
-    return tuple(getattr(error, "__notes__", ()))
-
-
-def _granted(lease: HeldLease, now: int) -> dict[str, object]:
-    return {
-        "state": LeaseState.HELD,
-        "sequence": lease.tokens[0].claims.lineage.seq,
-        "expires_at": lease.expires_at,
-        "renewed_at": now,
-        "leases": tuple(
-            LeaseStatus(token.claims.lease_id.hex(), token.claims.scope, token.claims.audience)
-            for token in lease.tokens
-        ),
-    }
-
-
-def _granted_line(lease: HeldLease, clock: Clock) -> str:
-    claims = lease.tokens[0].claims
-    return (
-        f"lease {claims.lineage.seq} granted: {' '.join(claims.scope)} for {claims.audience},"
-        f" {lease.remaining(clock):.0f} s left"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,35 +44,103 @@ class Stopped:
     clean: bool
 
 
-def run_until_stopped(
-    agent: NodeAgent, keeper: LeaseKeeper, reporter: Reporter, wake: threading.Event
-) -> Stopped:
-    """Run ``agent`` until SIGINT or SIGTERM; take back its tokens then.
+class Worker(threading.Thread):
+    """Attests, again and again.
 
     Args:
-        agent: To be stepped, in a thread of its own.
+        agent: To be stepped.
+        observer: Told what each step brings.
+        schedule: Waits between two steps.
+    """
+
+    def __init__(self, agent: NodeAgent, observer: Observer, schedule: Schedule) -> None:
+        super().__init__(name="attest", daemon=True)
+        self._agent = agent
+        self._observer = observer
+        self._schedule = schedule
+        self._stopped = threading.Event()
+        self._busy_since: float | None = None
+
+    def run(self) -> None:
+        """Step until stopped."""
+        while not self._stopped.is_set():
+            self._busy_since = time.monotonic()
+            outcome = self._agent.step()
+            if self._stopped.is_set():
+                break
+            self._observer.stepped(outcome, self._agent.node)
+            self._busy_since = None
+            self._schedule.wait(outcome)
+
+    def stop(self) -> None:
+        """Make no further step; whoever waits must be woken."""
+        self._stopped.set()
+
+    def busy_for(self) -> float:
+        """Return for how many seconds the step that is being made has lasted; 0 between two."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+
+def _nothing(worker: Worker) -> None:
+    del worker
+
+
+def _nothing_at_all() -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What the watching thread does besides; nothing of it may hang.
+
+    Attributes:
+        ready: When the worker runs.
+        look: At each look at the clocks.
+        reload: At each SIGHUP; None to leave that signal alone.
+        stopping: When the end begins.
+    """
+
+    ready: Callable[[Worker], None] = _nothing
+    look: Callable[[Worker], None] = _nothing
+    reload: Callable[[], None] | None = None
+    stopping: Callable[[], None] = _nothing_at_all
+
+    @property
+    def signals(self) -> frozenset[signal.Signals]:
+        """What is waited for."""
+        return STOP_SIGNALS if self.reload is None else STOP_SIGNALS | {signal.SIGHUP}
+
+
+NO_DUTIES: Final = Duties()
+
+
+def run_until_stopped(
+    worker: Worker, keeper: LeaseKeeper, wakeup: Wakeup, duties: Duties = NO_DUTIES
+) -> Stopped:
+    """Run an agent until SIGINT or SIGTERM; take back its tokens then.
+
+    Args:
+        worker: Not started yet.
         keeper: Its keeper; the deadline is enforced here.
-        reporter: Told what happens.
-        wake: Ends the worker's waiting; set by whoever sees the lease end.
+        wakeup: Ends the worker's waiting.
+        duties: What else is done meanwhile.
 
     Raises:
         RuntimeError: The worker ended by itself, which it never should.
     """
-    stop = threading.Event()
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    worker = threading.Thread(
-        target=_work, args=(agent, reporter, stop, wake), name="attest", daemon=True
-    )
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, duties.signals)
     try:
-        reporter.started()
         worker.start()
-        caught = _watch(keeper, worker)
+        duties.ready(worker)
+        caught = _watch(worker, keeper, duties)
     finally:
-        stop.set()
-        wake.set()
+        duties.stopping()
+        worker.stop()
+        wakeup.hurry()
         _quietly(keeper.close)
-        worker.join(_GOODBYE)
-        reporter.stopped()
+        if worker.ident is not None:
+            worker.join(_GOODBYE)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return Stopped(caught, clean=not worker.is_alive())
 
@@ -218,24 +162,15 @@ def run_once(agent: NodeAgent, reporter: Reporter) -> HeldLease:
     return lease
 
 
-def _work(
-    agent: NodeAgent, reporter: Reporter, stop: threading.Event, wake: threading.Event
-) -> None:
-    while not stop.is_set():
-        wake.clear()
-        outcome = agent.step()
-        if stop.is_set():
-            break
-        reporter.stepped(outcome, agent.node)
-        wake.wait(outcome.wait)
-
-
-def _watch(keeper: LeaseKeeper, worker: threading.Thread) -> signal.Signals:
+def _watch(worker: Worker, keeper: LeaseKeeper, duties: Duties) -> signal.Signals:
     while worker.is_alive():
-        caught = signal.sigtimedwait(STOP_SIGNALS, keeper.next_look(_SHORTEST_TICK, _TICK))
-        if caught is not None:
+        caught = signal.sigtimedwait(duties.signals, keeper.next_look(_SHORTEST_TICK, _TICK))
+        if caught is not None and caught.si_signo in STOP_SIGNALS:
             return signal.Signals(caught.si_signo)
         _quietly(keeper.enforce)
+        if caught is not None and duties.reload is not None:
+            duties.reload()
+        duties.look(worker)
     raise RuntimeError("the agent's worker ended by itself")
 
 

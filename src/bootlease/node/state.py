@@ -1,8 +1,9 @@
 """The agent's state directory: one agent at a time, what it remembers, what it reports.
 
-``lock`` is held for as long as an agent runs; ``agent.json`` is its memory; ``status.json`` is for
-people and monitoring; ``claimed.json`` names the files that leases are handed out in. Directory
-0700, files 0600, replaced as a whole. No token and no private key is kept here.
+``lock`` is held for as long as an agent runs; ``agent.json`` is its memory, ``sent.cbor`` the
+renewal that it sent last; ``status.json`` is for people and monitoring; ``claimed.json`` names the
+files that leases are handed out in. Directory 0700, files 0600, replaced as a whole. No token and
+no private key is kept here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final, Self
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.node.files import read_bounded, reason, remove, replace_private
-from bootlease.node.memory import MAX_MEMORY, Memory, parse_memory
+from bootlease.node.memory import MAX_MEMORY, MAX_SENT, Memory, Sent, parse_memory
 from bootlease.node.status import MAX_STATUS, Status, parse_status
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -85,6 +86,31 @@ class StateDirectory:
         """
         replace_private(self.path / "agent.json", memory.encode(), "agent state")
 
+    def load_sent(self) -> Sent | None:
+        """Return the evidence that was on its way when the agent ended, in this boot.
+
+        Raises:
+            TransportError: It cannot be read.
+        """
+        file = self.path / "sent.cbor"
+        if not file.exists():
+            return None
+        try:
+            sent = Sent.parse(read_bounded(file, "evidence on its way", at_most=2 * MAX_SENT))
+        except MalformedError:
+            # Not durable: after a loss of power it may be empty, and belongs to another boot.
+            return None
+        return sent if sent.boot_id == boot_id() else None
+
+    def save_sent(self, sent: Sent) -> None:
+        """Remember what is about to be sent, until this boot ends.
+
+        Raises:
+            TransportError: It cannot be written.
+        """
+        file = self.path / "sent.cbor"
+        replace_private(file, sent.encode(), "evidence on its way", durable=False)
+
     def claim(self, *paths: Path) -> None:
         """Take files for the lease's own, before anything is written to them or removed.
 
@@ -116,7 +142,8 @@ class StateDirectory:
         Raises:
             TransportError: It cannot be written.
         """
-        replace_private(self.path / "status.json", status.encode(), "status")
+        file = self.path / "status.json"
+        replace_private(file, status.encode(), "status", durable=False)
 
 
 def _claimed(record: Path) -> set[str]:

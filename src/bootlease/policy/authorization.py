@@ -11,19 +11,28 @@ and one of each sort is enough:
 - for each of these that is a wildcard itself, and for the requested one: some other name in it.
   None such is in a smaller wildcard of the policies, whose own lies under the requested one too.
 
+How many there are must not matter much: a node chooses the wildcard. Whether a policy holds depends
+on the scope by its head, nearly always by nothing else (``resource == …``, ``resource in …``). So
+Cedar is asked once which policies hold, their heads apart, and heads are compared here. A policy
+that looks at the scope in its conditions is tried at every name, and of such an operator may
+activate few (``cedar.MAX_LOOKING``).
+
 Default deny; what forbids wins; what cannot be evaluated denies. A wildcard that is granted thus
 covers nothing that would be denied, so a part of a grant is granted too.
 """
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bootlease.errors import MalformedError
-from bootlease.policy.cedar import Answer, CedarEntities, CedarPolicies, read_cedar
+from bootlease.policy.cedar import NONE_HOLD, CedarEntities, CedarPolicies, Holding, read_cedar
 from bootlease.policy.facts import NO_FACTS, NODE, Facts, entity, node_entity, request
 from bootlease.token import KeyProtection
 from bootlease.token.scope import covers
@@ -72,6 +81,7 @@ class Authorization:
     _pick: Callable[[Facts], Known] = field(init=False, repr=False, compare=False)
     _entities: CedarEntities = field(init=False, repr=False, compare=False)
     _mentioned: frozenset[str] = field(init=False, repr=False, compare=False)
+    _heads: _Heads = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -85,6 +95,7 @@ class Authorization:
         mentioned = {each["uid"]["id"]: each for each in _mentioned(policies.scopes)}
         object.__setattr__(self, "_mentioned", frozenset(mentioned))
         object.__setattr__(self, "_entities", CedarEntities(list(mentioned.values())))
+        object.__setattr__(self, "_heads", _Heads(policies, mentioned))
 
     def __hash__(self) -> int:
         # Text keeps its hash.
@@ -105,35 +116,105 @@ class Authorization:
             audience: The relying party that the lease is for.
             protection: Where the lease's key lives.
         """
-        facts = NO_FACTS._replace(**dict(zip(self.uses, known, strict=True)))
-        node = node_entity(facts)
-        return tuple(
-            [self._decide(node, name, audience, protection) for name in names],
-        )
+        holding = _anywhere(self, known, audience, protection)
+        return tuple([self._decide(holding, known, name, audience, protection) for name in names])
 
     def _decide(
-        self, node: dict[str, Any], name: str, audience: str, protection: KeyProtection
+        self, holding: Holding, known: Known, name: str, audience: str, protection: KeyProtection
     ) -> ScopeVerdict:
         points = list(_points(name, self.policies.scopes))
+        looked: Iterator[Holding] = itertools.repeat(NONE_HOLD)
+        if self.policies.looking:
+            looked = iter(self._looked(known, points, audience, protection))
+        heads, permits = self._heads, 0
+        for point, other in zip(points, looked, strict=False):
+            said = heads.at(point)
+            here = holding.rules & said | other.rules
+            failed = holding.failed & said | other.failed
+            forbids = here & heads.forbids
+            if forbids or failed or not here:
+                at = f"{point[:-1]}…" if point.endswith(_OTHER) else point
+                # Cedar passes over a policy that fails, and one that forbids must not be.
+                errors = (*holding.errors_of(failed), *other.errors_of(failed))
+                names = self._names_of(forbids or here)
+                return ScopeVerdict(name, False, at, names, errors)  # noqa: FBT003 - granted
+            permits |= here
+        return ScopeVerdict(name, True, name, self._names_of(permits))  # noqa: FBT003 - granted
+
+    def _names_of(self, rules: int) -> tuple[str, ...]:
+        named = self.policies.rules
+        return tuple(sorted(rule.name for at, rule in enumerate(named) if rules >> at & 1))
+
+    def _looked(
+        self, known: Known, points: Sequence[str], audience: str, protection: KeyProtection
+    ) -> tuple[Holding, ...]:
+        node = self._node(known)
         new = [
             entity("Scope", each, _covering(each, self._mentioned))
             for each in points
             if each not in self._mentioned
         ]
-        entities = self._entities.with_added([node, *new])
         asked = request(node["uid"]["id"], points, audience, protection)
-        answers = self.policies.answer(asked, entities)
-        return _verdict(name, points, answers)
+        return self.policies.holding_at(asked, self._entities.with_added([node, *new]))
+
+    def holding(self, known: Known, audience: str, protection: KeyProtection) -> Holding:
+        """Say which policies hold whatever the scope, what their heads say of it apart."""
+        node = self._node(known)
+        (asked,) = request(node["uid"]["id"], [_OTHER], audience, protection)
+        return self.policies.holding_anywhere(asked, self._entities.with_added([node]))
+
+    def _node(self, known: Known) -> dict[str, Any]:
+        return node_entity(NO_FACTS._replace(**dict(zip(self.uses, known, strict=True))))
 
 
-def _verdict(name: str, points: Sequence[str], answers: Sequence[Answer]) -> ScopeVerdict:
-    permitting: set[str] = set()
-    for point, answer in zip(points, answers, strict=True):
-        if not answer.allowed:
-            at = f"{point[:-1]}…" if point.endswith(_OTHER) else point
-            return ScopeVerdict(name, False, at, answer.policies, answer.errors)  # noqa: FBT003 - granted
-        permitting.update(answer.policies)
-    return ScopeVerdict(name, True, name, tuple(sorted(permitting)))  # noqa: FBT003 - granted
+@functools.lru_cache(maxsize=1024)
+def _anywhere(
+    rules: Authorization, known: Known, audience: str, protection: KeyProtection
+) -> Holding:
+    # What a node asks for in one evidence, and at the next, differs by scope alone.
+    return rules.holding(known, audience, protection)
+
+
+class _Heads:
+    """What the heads of policies say of scope names, as bits of their places in the text.
+
+    Args:
+        policies: The policies.
+        mentioned: The names in them, and one more in each wildcard of theirs.
+
+    Attributes:
+        forbids: The policies that forbid.
+    """
+
+    __slots__ = ("_equal", "_known", "_scopes", "_under", "_whole", "forbids")
+
+    def __init__(self, policies: CedarPolicies, mentioned: Iterable[str]) -> None:
+        self._scopes = frozenset(policies.scopes)
+        self._equal: dict[str, int] = {}
+        self._under: dict[str, int] = {}
+        self._whole = self.forbids = 0
+        for place, rule in enumerate(policies.rules):
+            self.forbids |= 0 if rule.permits else 1 << place
+            if rule.looks_at_scope:
+                continue
+            if rule.head is None:
+                self._whole |= 1 << place
+                continue
+            how, name = rule.head
+            table = self._equal if how == "==" else self._under
+            table[name] = table.get(name, 0) | 1 << place
+        self._known: dict[str, int] = {}
+        self._known = {name: self.at(name) for name in mentioned}
+
+    def at(self, name: str) -> int:
+        """Return the policies whose heads are about a name; those that look further left out."""
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        said = self._whole | self._equal.get(name, 0) | self._under.get(name, 0)
+        for above in _covering(name, self._scopes):
+            said |= self._under.get(above, 0)
+        return said
 
 
 def _is_wildcard(name: str) -> bool:
@@ -149,7 +230,11 @@ def _points(name: str, mentioned: Sequence[str]) -> Iterator[str]:
     if not _is_wildcard(name):
         yield name
         return
-    under = [each for each in mentioned if covers(name, each)]
+    # They are sorted: what goes on where the star is stands together, ahead of the next letter.
+    stem = name[:-1]
+    first = bisect.bisect_left(mentioned, stem)
+    last = bisect.bisect_left(mentioned, stem[:-1] + chr(ord(stem[-1]) + 1))
+    under = [each for each in mentioned[first:last] if covers(name, each)]
     # What somebody wrote down is the better reason than a name that nobody thought of.
     yield from under
     yield from {_other(each): None for each in (name, *filter(_is_wildcard, under))}

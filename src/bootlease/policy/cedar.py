@@ -10,9 +10,11 @@ because it is misspelt, must not go unseen where it forbids.
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,19 +23,26 @@ import cedarpy
 from bootlease.errors import MalformedError
 from bootlease.model import legible
 from bootlease.policy.cedarschema import CEDAR_SCHEMA
-from bootlease.policy.cedartext import Statement, split_policies
+from bootlease.policy.cedartext import Statement, permitting, split_policies
 from bootlease.token.scope import is_scope_name
 
 MAX_SCOPES: Final = 1024
 """Scope names that one text may hold: a requested wildcard is tried at each that lies under it."""
 
+MAX_LOOKING: Final = 16_384
+"""Policies whose conditions look at the scope, times scope names, in a policy that is activated:
+each such policy is tried at each name under a requested wildcard, at some 2 us."""
+
 MAX_ID: Final = 64
 _MAX_TOLD: Final = 8
 _MAX_REASON: Final = 300
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@-]{0,63}", re.ASCII)
+_GIVEN: Final = re.compile(r"policy(\d+)")
 _NODE: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SCHEMA: Final = cedarpy.Schema.from_str(CEDAR_SCHEMA)
 _PARTS: Final = ("principal", "action", "resource", "conditions")
+_HEADS: Final = ("==", "in")
+_LOOK: Final = {"Var": "resource"}
 _LITERAL: Final = frozenset({"type", "id"})
 
 
@@ -78,6 +87,18 @@ class CedarRule:
             if node.keys() == _LITERAL and node["type"] == kind and type(node["id"]) is str
         }
 
+    @property
+    def looks_at_scope(self) -> bool:
+        """Whether it asks for the scope elsewhere than in a head of the usual forms."""
+        usual = self.form["resource"]["op"] in {"All", *_HEADS}
+        return not usual or any(node == _LOOK for node in self.nodes())
+
+    @property
+    def head(self) -> tuple[str, str] | None:
+        """How its head compares the scope, ``==`` or ``in``, with what; None where it does not."""
+        resource = self.form["resource"]
+        return (resource["op"], resource["entity"]["id"]) if resource["op"] in _HEADS else None
+
     def attributes(self) -> set[str]:
         """Return the names of all attributes that it reads or asks for, of whatever."""
         found = (node.get("attr") for node in self.nodes())
@@ -99,6 +120,28 @@ class Answer:
     errors: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Which policies hold in some case, each as the bit of its place in the text.
+
+    Attributes:
+        rules: Those that hold.
+        failed: Those that could not be evaluated.
+        errors: What each of these says.
+    """
+
+    rules: int
+    failed: int
+    errors: tuple[tuple[int, str], ...]
+
+    def errors_of(self, rules: int) -> tuple[str, ...]:
+        """Return what those among ``rules`` say that could not be evaluated."""
+        return tuple(error for place, error in self.errors if rules >> place & 1)
+
+
+NONE_HOLD: Final = Holding(0, 0, ())
+
+
 class CedarPolicies:
     """Policies that were read and are valid by the schema.
 
@@ -106,16 +149,53 @@ class CedarPolicies:
         rules: The policies, in their order.
         scopes: Scope names in them, sorted.
         nodes: Node ids in them.
+        looking: How many look at the scope in another way than by their heads.
     """
 
-    __slots__ = ("_handle", "_names", "nodes", "rules", "scopes")
+    __slots__ = ("_handle", "_looking", "_names", "_others", "looking", "nodes", "rules", "scopes")
 
-    def __init__(self, rules: tuple[CedarRule, ...], handle: cedarpy.PolicySet) -> None:
+    def __init__(
+        self,
+        statements: Sequence[Statement],
+        rules: tuple[CedarRule, ...],
+        handle: cedarpy.PolicySet,
+    ) -> None:
         self.rules = rules
         self.scopes = tuple(sorted(set[str]().union(*(each.literals("Scope") for each in rules))))
         self.nodes = frozenset[str]().union(*(each.literals("Node") for each in rules))
         self._handle = handle
         self._names = {f"policy{number}": rule.name for number, rule in enumerate(rules)}
+        self.looking = sum(rule.looks_at_scope for rule in rules)
+        self._looking = _Sort(statements, rules, looking=True)
+        self._others = _Sort(statements, rules, looking=False)
+
+    def demand_affordable(self) -> None:
+        """Demand that a node that asks for a wildcard cannot keep a verifier busy.
+
+        Raises:
+            MalformedError: Too many policies would be tried at too many names.
+        """
+        if self.looking * len(self.scopes) > MAX_LOOKING:
+            raise MalformedError(
+                f"{self.looking} policies look at resource in their conditions, and there are"
+                f" {len(self.scopes)} scope names: more than {MAX_LOOKING} trials for one wildcard;"
+                " write the scope in the head, resource in …"
+            )
+
+    def holding_anywhere(self, request: dict[str, Any], entities: CedarEntities) -> Holding:
+        """Say which policies that look at no scope but by their heads hold, their heads apart.
+
+        Args:
+            request: For any scope.
+            entities: All that it is about.
+        """
+        return self._others.holding([request], entities)[0]
+
+    def holding_at(
+        self, requests: Sequence[dict[str, Any]], entities: CedarEntities
+    ) -> tuple[Holding, ...]:
+        """Say for each request which of the other policies hold, each as a whole."""
+        return self._looking.holding(requests, entities)
 
     def answer(
         self, requests: Sequence[dict[str, Any]], entities: CedarEntities
@@ -138,6 +218,71 @@ class CedarPolicies:
 
     def _named(self, error: str) -> str:
         return re.sub(r"policy\d+", lambda found: self._names.get(found[0], found[0]), error)
+
+
+class _Sort:
+    """Some of the policies of a text, made to say of each by itself whether it holds.
+
+    All of them permit, for Cedar names only those that decide, and none of those that permit where
+    one forbids. Those that look at the scope by their heads alone are without what they say there.
+
+    Args:
+        statements: All policies, as text.
+        rules: The same, as read.
+        looking: Which of them: those that look at the scope in another way, or the others.
+
+    Raises:
+        MalformedError: One cannot be taken apart.
+    """
+
+    __slots__ = ("_handle", "_names", "_places")
+
+    def __init__(
+        self, statements: Sequence[Statement], rules: Sequence[CedarRule], *, looking: bool
+    ) -> None:
+        self._places = [at for at, rule in enumerate(rules) if rule.looks_at_scope is looking]
+        self._names = [rules[at].name for at in self._places]
+        texts = [permitting(statements[at], any_scope=not looking) for at in self._places]
+        text = "\n".join(texts)
+        self._handle = cedarpy.PolicySet.from_str(text)
+        forms = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+        # The text is cut by what it looks like; relied on is what Cedar's parser makes of it.
+        for number, at in enumerate(self._places):
+            form = {part: rules[at].form[part] for part in _PARTS} | {"effect": "permit"}
+            if not looking:
+                form["resource"] = {"op": "All"}
+            if forms[f"policy{number}"] != form:
+                raise MalformedError(f"{rules[at].where}: cannot be told from its head")
+
+    def holding(
+        self, requests: Sequence[dict[str, Any]], entities: CedarEntities
+    ) -> tuple[Holding, ...]:
+        """Say for each request which of them hold."""
+        results = cedarpy.is_authorized_batch(list(requests), self._handle, entities.handle)
+        # A name without an answer would be one that nothing forbids.
+        answered = zip(requests, results, strict=True)
+        return tuple([self._held(result.diagnostics) for _, result in answered])
+
+    def _held(self, said: cedarpy.Diagnostics) -> Holding:
+        errors = sorted((self._place(each), self._named(each)) for each in said.errors)
+        return Holding(
+            _bits(map(self._place, said.reasons)), _bits(at for at, _ in errors), tuple(errors)
+        )
+
+    def _place(self, text: str) -> int:
+        # The ids that Cedar gives: reasons are such, and an error begins with one in quotes.
+        found = _GIVEN.search(text)
+        if found is None:
+            raise RuntimeError(f"Cedar speaks of a policy without its id: {text!r:.200}")
+        return self._places[int(found[1])]
+
+    def _named(self, error: str) -> str:
+        named = _GIVEN.sub(lambda found: self._names[int(found[1])], error, count=1)
+        return legible(named, at_most=_MAX_REASON)
+
+
+def _bits(places: Iterable[int]) -> int:
+    return functools.reduce(operator.or_, (1 << place for place in places), 0)
 
 
 class CedarEntities:
@@ -186,7 +331,7 @@ def read_cedar(text: str) -> CedarPolicies:
         raise MalformedError("a template (?principal, ?resource) grants nothing; write a policy")
     rules = tuple(_rules(statements, form["staticPolicies"]))
     _demand_valid(text, rules)
-    policies = CedarPolicies(rules, handle)
+    policies = CedarPolicies(statements, rules, handle)
     if not any(rule.permits for rule in rules):
         raise MalformedError("no policy permits anything")
     if len(policies.scopes) > MAX_SCOPES:

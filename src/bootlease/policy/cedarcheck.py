@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from bootlease.errors import MalformedError
 from bootlease.model import Effect, Finding, legible
 from bootlease.policy.cedar import CedarRule
 from bootlease.policy.values import Policy
@@ -29,6 +30,10 @@ def check_authorization(policy: Policy) -> Iterator[Finding]:
     rules = policy.authorization.policies.rules
     permits = [rule for rule in rules if rule.permits]
     forbids = [rule for rule in rules if not rule.permits]
+    try:
+        policy.authorization.policies.demand_affordable()
+    except MalformedError as exc:
+        yield Finding("policy.check.cedar.costly", f"authorization.cedar: {exc}.")
     for rule in rules:
         yield from _alone(policy, rule)
     for rule in permits:

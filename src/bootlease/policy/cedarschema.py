@@ -24,8 +24,9 @@ entity Tier enum ["none", "affirming", "warning", "contraindicated"];
 // Secure Boot, as the attested log proves it in every bank that was quoted.
 entity SecureBoot enum ["on", "off", "unknown"];
 
-// Where the private half of the key lives that the lease is bound to.
-entity KeyProtection enum ["tpm", "process"];
+// Where the private half of the key lives that the lease is bound to. "tpm-expiring" is in the TPM
+// as "tpm" is, and the TPM lets nobody use it without the permit that comes with each lease.
+entity KeyProtection enum ["tpm", "process", "tpm-expiring"];
 
 // A node, named by its id: 64 lower-case hex digits. Facts of this attestation, and what an
 // operator or a manufacturer said of the node. Whatever the node says of itself is not here.

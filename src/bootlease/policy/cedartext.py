@@ -87,6 +87,39 @@ def _statements(text: str) -> Iterator[Statement]:
 _DEEPER: Final = {"open": 1, "close": -1}
 
 
+def permitting(statement: Statement, *, any_scope: bool) -> str:
+    """Return a policy that permits wherever this one holds, whatever its effect.
+
+    Args:
+        statement: A policy that Cedar's parser takes.
+        any_scope: Leave out what its head says of the scope.
+    """
+    text, depth = statement.text, 0
+    effect = before = None
+    commas: list[int] = []
+    for token in _TOKEN.finditer(text):
+        kind, word = token.lastgroup or "", token.group()
+        depth += _DEEPER.get(kind, 0)
+        if effect is None:
+            # Annotations come first; what they are called may be any word.
+            found = kind == "text" and not depth and before != "@" and word in _EFFECTS
+            effect = token.end() if found else None
+        elif depth == 1 and kind == "text":
+            commas += [token.start() + at for at, letter in enumerate(word) if letter == ","]
+        elif not depth and kind == "close":
+            head = (
+                text[effect : commas[1]] + ", resource)"
+                if any_scope
+                else text[effect : token.end()]
+            )
+            return f"permit{head}{text[token.end() :]}"
+        before = word if kind != "skip" else before
+    raise MalformedError(f"line {statement.line}: a policy without a head")
+
+
+_EFFECTS: Final = frozenset({"permit", "forbid"})
+
+
 def _wrong(kind: str, depth: int, operators: int) -> str | None:
     if kind == "broken":
         return "a string has no end"

@@ -29,7 +29,7 @@ MAX_CONTINUITY: Final = 300
 """Ceiling of the seconds for which relying parties take a continuity statement's word."""
 
 MAX_DELEGATION_DEPTH: Final = 8
-MAX_LEASES: Final = 64
+MAX_LEASES: Final = 256
 MAX_LIST: Final = 4096
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 WEAK_BANKS: Final = frozenset({HashAlg.SHA1})

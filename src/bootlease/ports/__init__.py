@@ -2,6 +2,7 @@
 
 from bootlease.ports.continuity import (
     ContinuityStore,
+    RecentGrants,
     RevokedKind,
     StoredGrant,
     StoredRevocation,
@@ -12,7 +13,7 @@ from bootlease.ports.delegations import (
     NewDelegation,
     StoredDelegation,
 )
-from bootlease.ports.device import BoundKey, Clock, QuotedState, TPMDevice
+from bootlease.ports.device import BoundKey, Clock, Permit, QuotedState, TPMDevice
 from bootlease.ports.ledger import LedgerReader, Sealer, Shard
 from bootlease.ports.operators import (
     Act,
@@ -81,10 +82,12 @@ __all__ = [
     "NewDelegation",
     "OperatorStore",
     "PendingEnrolment",
+    "Permit",
     "Positions",
     "Proposal",
     "QueuedEvent",
     "QuotedState",
+    "RecentGrants",
     "RevokedKind",
     "Role",
     "RuleChange",

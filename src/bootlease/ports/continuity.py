@@ -67,6 +67,19 @@ class StoredGrant:
     goes_on: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RecentGrants:
+    """The grants whose leases may count somewhere.
+
+    Attributes:
+        grants: The grants, the oldest first.
+        latest: When the last decision was made, by the clock of then; None where there is none.
+    """
+
+    grants: tuple[StoredGrant, ...]
+    latest: int | None
+
+
 class ContinuityStore(Protocol):
     """What a verifier remembers of what ended; a part of ``Store``, whose promises it shares."""
 
@@ -90,6 +103,16 @@ class ContinuityStore(Protocol):
 
     async def latest_policies(self, *, at_most: int) -> Sequence[StoredPolicy]:
         """Return the policies activated last, the latest first."""
+
+    async def recent_grants(self, *, kept: int, step: int) -> RecentGrants:
+        """Return the grants whose leases may count somewhere, the oldest first.
+
+        Found by what is recorded alone: the clock may be wrong now, or have been before.
+
+        Args:
+            kept: Seconds for which a lease counts beyond its end.
+            step: Seconds from a decision to the next that are counted at most.
+        """
 
     async def live_grants(self, *, since: int, now: int) -> Sequence[StoredGrant]:
         """Return the grants of this second and later whose leases are not over, the oldest first.

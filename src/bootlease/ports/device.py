@@ -46,6 +46,23 @@ class BoundKey(Protocol):
         """Sign ``data`` (ES256: SHA-256, raw ``r || s``)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Somebody's word that a key may be used for a while: unverified.
+
+    Attributes:
+        key: The key, of ``TPMDevice.expiring_key``.
+        policy_ref: What its policy asks to be signed of.
+        seconds: From the start of the session that ``TPMDevice.begin_permits`` began.
+        signature: ECDSA with SHA-256, ``r || s``.
+    """
+
+    key: BoundKey
+    policy_ref: bytes
+    seconds: int
+    signature: bytes
+
+
 class TPMDevice(Protocol):
     """The TPM of a node, real or simulated.
 
@@ -71,3 +88,20 @@ class TPMDevice(Protocol):
 
     def bound_key(self) -> BoundKey:
         """Return a fresh signing key inside the TPM, certified by the AK."""
+
+    def expiring_key(self, policy: bytes) -> BoundKey:
+        """Return a fresh signing key, certified by the AK, whose authPolicy is ``policy``.
+
+        The TPM lets it sign where a permit has been redeemed for it, until that is over.
+        """
+
+    def begin_permits(self) -> bytes:
+        """Begin a policy session, and end the one before it; return its nonceTPM, 16 bytes."""
+
+    def redeem(self, authority: bytes, permits: Sequence[Permit]) -> None:
+        """Let keys be used under permits of the session that began last, and end that.
+
+        Args:
+            authority: TPMT_PUBLIC of the key that signed them.
+            permits: One for each key.
+        """

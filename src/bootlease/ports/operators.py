@@ -65,7 +65,7 @@ class RuleChange(enum.Enum):
 class Act(enum.Enum):
     """What the two-person rule holds back: new grounds to accept somebody, and the rule itself.
 
-    Not what takes a revocation back, nor acts on one node (docs/operators.md).
+    Not acts on one node, the end of its revocation among them (docs/operators.md).
     """
 
     POLICY = "policy"
@@ -73,6 +73,8 @@ class Act(enum.Enum):
     ROOT = "root"
     CREDENTIAL = "credential"
     RULE = "two-person"
+    LIFT = "lift"
+    """The end of a revocation of a reference set or a family."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,11 +143,16 @@ class LeaseMiddleware:
 
     async def _watch_leases(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._live:
+        while self._live_in(loop):
             await asyncio.sleep(TICK)
-            watched = [each for each in self._live if not each.complete]
+            watched = [each for each in self._live_in(loop) if not each.complete]
             for guarded, error in await loop.run_in_executor(self._watcher, _judge, watched):
                 guarded.end(error)
+
+    def _live_in(self, loop: asyncio.AbstractEventLoop) -> list[Guarded]:
+        # What a loop that was closed left behind can be neither answered nor ended: to try would
+        # end the watch, and with it the watch over all others.
+        return [each for each in tuple(self._live) if each.over.get_loop() is loop]
 
 
 async def _run(app: App, scope: Scope, receive: Receive, send: Send) -> None:

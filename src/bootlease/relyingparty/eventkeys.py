@@ -6,7 +6,6 @@ leads to the configuration, and that to the keys.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -16,7 +15,7 @@ import httpx2
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.relyingparty.fetching import TIMEOUT, fetch, require_safe
-from bootlease.relyingparty.keysource import DEFAULT_MAX_AGE, MIN_INTERVAL
+from bootlease.relyingparty.keycache import DEFAULT_MAX_AGE, KeyCache
 from bootlease.token import strictjson
 from bootlease.token.eventkeys import EventKeySet
 from bootlease.token.keys import MAX_KEY_SET_BYTES
@@ -60,10 +59,7 @@ class StaticEventKeys:
 
 
 class FetchedEventKeys:
-    """Keys that a verifier publishes, found through its configuration, and cached.
-
-    Keys older than ``max_age`` that cannot be fetched anew are not used.
-    """
+    """Keys that a verifier publishes, found through its configuration, in a ``KeyCache``."""
 
     def __init__(
         self,
@@ -89,11 +85,7 @@ class FetchedEventKeys:
         self._issuer = issuer
         self._url = require_safe(url or configuration_url(issuer), "a transmitter's configuration")
         self._client = client
-        self._monotonic = monotonic
-        self._max_age = max_age
-        self._lock = threading.Lock()
-        self._keys: EventKeySet | None = None
-        self._fetched = self._tried = float("-inf")
+        self._cache = KeyCache(self._fetch, self._url, monotonic=monotonic, max_age=max_age)
 
     def key_set(self) -> EventKeySet:
         """Return the keys, fetched anew when they are old.
@@ -101,10 +93,7 @@ class FetchedEventKeys:
         Raises:
             TransportError: The verifier cannot be reached or answers with something else.
         """
-        keys = self._keys
-        if keys is not None and self._monotonic() - self._fetched < self._max_age:
-            return keys
-        return self.refresh()
+        return self._cache.key_set()
 
     def refresh(self) -> EventKeySet:
         """Fetch the keys anew, unless that was tried a moment ago.
@@ -112,16 +101,7 @@ class FetchedEventKeys:
         Raises:
             TransportError: The verifier cannot be reached or answers with something else.
         """
-        with self._lock:
-            now = self._monotonic()
-            if now - self._tried < MIN_INTERVAL:
-                if self._keys is not None and now - self._fetched < self._max_age:
-                    return self._keys
-                raise TransportError(f"keys could not be fetched by {self._url} a moment ago")
-            self._tried = now
-            self._keys = self._fetch()
-            self._fetched = now
-            return self._keys
+        return self._cache.refresh()
 
     def _fetch(self) -> EventKeySet:
         if self._client is not None:

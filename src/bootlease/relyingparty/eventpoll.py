@@ -77,7 +77,6 @@ class EventPoller:
         """
         answered = self._ask({"maxEvents": MOST_EVENTS, "returnImmediately": not wait})
         trouble: TransportError | None = None
-        before = len(self._done) + len(self._refused)
         for jti, text in answered.items():
             try:
                 self._take(jti, text)
@@ -89,7 +88,7 @@ class EventPoller:
                 self._done.append(jti)
         if trouble is not None:
             raise trouble
-        return len(self._done) + len(self._refused) - before
+        return len(self._done) + len(self._refused)
 
     def start(self) -> None:
         """Poll from a thread, until ``close``."""

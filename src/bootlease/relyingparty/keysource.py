@@ -9,19 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import httpx2
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.relyingparty.fetching import TIMEOUT, fetch, require_safe
+from bootlease.relyingparty.keycache import DEFAULT_MAX_AGE, KeyCache
 from bootlease.token.keys import MAX_KEY_SET_BYTES, KeySet
-
-DEFAULT_MAX_AGE: Final = 300.0
-"""Seconds after which a fetched set is fetched again."""
-
-MIN_INTERVAL: Final = 10.0
-"""Seconds between fetches, however many tokens name unknown keys: strangers cannot cause more."""
 
 
 class KeySource(Protocol):
@@ -103,11 +98,7 @@ class FileKeys:
 
 
 class FetchedKeys:
-    """Keys that a verifier publishes at a URL, cached.
-
-    A set older than ``max_age`` that cannot be fetched anew is not used: a key may have been
-    withdrawn because it was stolen.
-    """
+    """Keys that a verifier publishes at a URL, in a ``KeyCache``."""
 
     def __init__(
         self,
@@ -131,11 +122,7 @@ class FetchedKeys:
         self._url = require_safe(url, "a key set")
         self._own_client = client is None
         self._client = client or httpx2.Client(timeout=TIMEOUT)
-        self._monotonic = monotonic
-        self._max_age = max_age
-        self._lock = threading.Lock()
-        self._keys: KeySet | None = None
-        self._fetched = self._tried = float("-inf")
+        self._cache = KeyCache(self._fetch, self._url, monotonic=monotonic, max_age=max_age)
 
     def key_set(self) -> KeySet:
         """Return the keys, fetched anew when they are old.
@@ -143,10 +130,7 @@ class FetchedKeys:
         Raises:
             TransportError: The verifier cannot be reached or answers with something else.
         """
-        keys = self._keys
-        if keys is not None and self._monotonic() - self._fetched < self._max_age:
-            return keys
-        return self._fetch_once()
+        return self._cache.key_set()
 
     def refresh(self) -> KeySet:
         """Fetch the keys anew, unless that was tried a moment ago.
@@ -154,27 +138,12 @@ class FetchedKeys:
         Raises:
             TransportError: The verifier cannot be reached or answers with something else.
         """
-        return self._fetch_once()
+        return self._cache.refresh()
 
     def close(self) -> None:
         """Close the connections that are this object's own."""
         if self._own_client:
             self._client.close()
-
-    def _fetch_once(self) -> KeySet:
-        with self._lock:
-            now = self._monotonic()
-            if now - self._tried < MIN_INTERVAL:
-                if self._keys is not None and now - self._fetched < self._max_age:
-                    return self._keys
-                raise TransportError(f"keys could not be fetched from {self._url} a moment ago")
-            self._tried = now
-            fetched = self._fetch()
-            # The same keys stay the same object, so that what was cached under them still counts.
-            if self._keys is None or fetched.keys != self._keys.keys:
-                self._keys = fetched
-            self._fetched = now
-            return self._keys
 
     def _fetch(self) -> KeySet:
         body = fetch(self._client, self._url, at_most=MAX_KEY_SET_BYTES)

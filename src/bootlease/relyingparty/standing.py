@@ -8,16 +8,16 @@ states a level, is rare and is read through the claims model, as is whatever has
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final, NamedTuple
 
 from bootlease.errors import MalformedError
 from bootlease.token import ExecutionClaims, Tier, TokenFormat, VerifiedToken, base64url
 from bootlease.token import scope as scopes
+from bootlease.token.claimkeys import DELEGATION, EAR_STATUS, LEVEL, POLICY, SUBMODULES
 from bootlease.token.claimparts import MAX_NUMBER, status_index
 from bootlease.token.ear import TIERS_BY_LABEL, tier_from_value
 
-_POLICY, _DELEGATION, _LEVEL = -66003, -66008, -66009
-_STATUS, _SUBMODULES = 1000, 266
 _ID_SIZE: Final = 16
 
 
@@ -62,10 +62,10 @@ def standing_of(token: VerifiedToken) -> Standing:
 
 def _of_cwt(token: VerifiedToken) -> Standing | None:
     members = token.members
-    if _DELEGATION in members or _LEVEL in members[_SUBMODULES]["node"]:
+    if DELEGATION in members or LEVEL in members[SUBMODULES]["node"]:
         return None
-    _, _, epoch = members[_POLICY]
-    tier = tier_from_value(members[_STATUS])
+    _, _, epoch = members[POLICY]
+    tier = tier_from_value(members[EAR_STATUS])
     return _plain(token, members[4], members[9], epoch, members[7], tier)
 
 
@@ -93,9 +93,16 @@ def _plain(  # noqa: PLR0917 - a call by name costs more than the rest
         return None
     if expires_at > MAX_NUMBER or len(lease_id) != _ID_SIZE:
         return None
+    names = _scope_names(scope)
+    return Standing(token, expires_at, names, epoch, status_index(lease_id), (), 0, tier, None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _scope_names(scope: str) -> tuple[str, ...]:
+    # The leases of a fleet have few scopes.
     names = scopes.parse(scope)
     scopes.check(names)
-    return Standing(token, expires_at, names, epoch, status_index(lease_id), (), 0, tier, None)
+    return names
 
 
 def _of_claims(token: VerifiedToken) -> Standing:

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from bootlease.ledger import GovernanceDetail
-from bootlease.ledger.governance import CREDENTIAL_REVOKED, RULE_DEMANDED, RULE_LIFTED
+from bootlease.ledger.governance import (
+    CREDENTIAL_CREATED,
+    CREDENTIAL_REVOKED,
+    RULE_DEMANDED,
+    RULE_LIFTED,
+)
 from bootlease.ports import CredentialRevocation, Role, RuleChange, StoredCredential
 from bootlease.store.tables import TWO_PERSON, credentials, settings
 
@@ -90,7 +95,7 @@ def add_credential(db: Connection, ledger: Appender, new: StoredCredential, *, a
     if new.maker is not None:
         details["maker"] = new.maker
     ledger.record(
-        "credential.created", details, author=author, now=new.created_at, subject=new.digest
+        CREDENTIAL_CREATED, details, author=author, now=new.created_at, subject=new.digest
     )
 
 

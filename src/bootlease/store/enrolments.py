@@ -13,7 +13,7 @@ from bootlease import cbor
 from bootlease.endorsement import Enrolment
 from bootlease.evidence.enrolment import MAX_ENROLMENT
 from bootlease.ledger import GovernanceDetail
-from bootlease.ledger.governance import ENROLLED
+from bootlease.ledger.governance import ENROLLED, JOIN_TOKEN_CREATED
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.ports import (
     Activated,
@@ -322,7 +322,7 @@ def add_join_token(
         details["labels"] = given
     if replaces is not None:
         details["replaces"] = replaces
-    ledger.record("join-token.created", details, author=author, now=now, subject=digest)
+    ledger.record(JOIN_TOKEN_CREATED, details, author=author, now=now, subject=digest)
 
 
 def join_token_admits(db: Connection, digest: bytes, node_id: bytes, *, now: int) -> bool:

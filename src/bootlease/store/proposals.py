@@ -7,9 +7,10 @@ is kept byte for byte until then; afterwards the ledger alone tells of it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from bootlease import cbor
 from bootlease.ports import Act, Approval, Proposal, StoreBusyError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_PROPOSALS: Final = 16
 """That wait at a time: each may hold a reference file of tens of megabytes."""
+MAX_OF_ONE: Final = 6
+"""Of one person: two who would block the others leave these room, and more than two need no rule
+to stop them."""
 _MAX_OPTIONS: Final = 4096
 
 _columns = proposals.c
@@ -43,7 +47,7 @@ _LIVE: Final = _SELECTED.where(_columns.expires_at > bindparam("now")).order_by(
 _ONE: Final = _SELECTED.where(
     _columns.digest == bindparam("which"), _columns.expires_at > bindparam("now")
 )
-_COUNT: Final = select(func.count()).select_from(proposals)
+_PROPOSERS: Final = select(_columns.proposer)
 _ADD: Final = insert(proposals).inline()
 _SWEEP: Final = delete(proposals).where(_columns.expires_at <= bindparam("now"))
 _DROP: Final = delete(proposals).where(_columns.digest == bindparam("which"))
@@ -53,15 +57,17 @@ def propose(db: Connection, ledger: Appender, new: Proposal) -> Proposal:
     """Keep a proposal and return it, or the one with this very content that waits already.
 
     Raises:
-        StoreBusyError: As many wait as may.
+        StoreBusyError: As many wait as may, or as many of this person's.
     """
     now = new.proposed_at
     db.run(_SWEEP, {"now": now})
     if (waiting := proposal(db, new.digest, now=now)) is not None:
         return waiting
-    count = db.one(_COUNT)
-    if count is None or count[0] >= MAX_PROPOSALS:
+    waiting_of = [proposer for (proposer,) in db.rows(_PROPOSERS)]
+    if len(waiting_of) >= MAX_PROPOSALS:
         raise StoreBusyError("too many proposals wait to be approved")
+    if _of_one_person(db, new.proposer, waiting_of) >= MAX_OF_ONE:
+        raise StoreBusyError(f"{MAX_OF_ONE} proposals of this person wait to be approved")
     db.run(
         _ADD,
         {
@@ -88,6 +94,19 @@ def propose(db: Connection, ledger: Appender, new: Proposal) -> Proposal:
         subject=new.digest,
     )
     return new
+
+
+def _of_one_person(db: Connection, proposer: bytes, others: Sequence[bytes]) -> int:
+    """Count the proposals that the proposer's person may have made, by whatever credential."""
+    known = {each.digest: each for each in credentials_of(db)}
+    own = known.get(proposer)
+    return sum(
+        other == proposer
+        or own is None
+        or other not in known
+        or not are_two_persons(own, known[other], known)
+        for other in others
+    )
 
 
 def proposal(db: Connection, digest: bytes, *, now: int) -> Proposal | None:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, insert, select
 
 from bootlease import cbor
-from bootlease.ledger.governance import POLICY_ACTIVATED
+from bootlease.ledger.governance import (
+    POLICY_ACTIVATED,
+    REFERENCE_REGISTERED,
+    ROOT_ADDED,
+)
 from bootlease.ports import RevokedKind, StoredPolicy, StoredReference, StoredRevocation
 from bootlease.store import revocations
 from bootlease.store.connection import Connection
@@ -133,7 +137,7 @@ def add_reference(db: Connection, ledger: Appender, new: StoredReference, *, aut
         },
     )
     ledger.record(
-        "reference.registered",
+        REFERENCE_REGISTERED,
         {
             "name": new.name,
             "digest": new.digest,
@@ -186,5 +190,5 @@ def add_root(
             "added_at": now,
         },
     )
-    ledger.record("root.added", {"digest": digest}, author=author, now=now, subject=digest)
+    ledger.record(ROOT_ADDED, {"digest": digest}, author=author, now=now, subject=digest)
     return True

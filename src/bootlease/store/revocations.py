@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, desc, insert, null, select, update
@@ -13,7 +13,13 @@ from bootlease.ledger.governance import REVOCATION, REVOCATION_LIFTED
 from bootlease.ledger.record import parse_granted
 from bootlease.policy import parse_policy
 from bootlease.policy.values import MAX_LIFE
-from bootlease.ports import RevokedKind, StoredGrant, StoredPolicy, StoredRevocation
+from bootlease.ports import (
+    RecentGrants,
+    RevokedKind,
+    StoredGrant,
+    StoredPolicy,
+    StoredRevocation,
+)
 from bootlease.store.decisions import lineage
 from bootlease.store.tables import decisions, nodes, policies, revocations, settings
 
@@ -69,6 +75,7 @@ _LATEST_POLICIES: Final = (
     .order_by(desc(policies.c.epoch))
     .limit(bindparam("count"))
 )
+_TIMES: Final = select(decisions.c.decided_at).order_by(desc(decisions.c.number))
 _BACKWARDS: Final = select(
     decisions.c.node,
     decisions.c.root,
@@ -153,7 +160,7 @@ def latest_policies(db: Connection, *, at_most: int) -> tuple[StoredPolicy, ...]
 
 def live_grants(db: Connection, *, since: int, now: int) -> list[StoredGrant]:
     """Return the grants whose leases are not over, the oldest first."""
-    roots: dict[bytes, bytes | None] = {}
+    goes_on = _lineages(db)
     found = []
     since = max(since, now - _longest_life(db, since))
     for node, root, record in _granted(db, since):
@@ -161,9 +168,6 @@ def live_grants(db: Connection, *, since: int, now: int) -> list[StoredGrant]:
         expires_at = max(each.expires_at for each in leases)
         if expires_at <= now:
             continue
-        if node not in roots:
-            prior = lineage(db, node).prior
-            roots[node] = None if prior is None else prior.root
         found.append(
             StoredGrant(
                 node,
@@ -171,10 +175,63 @@ def live_grants(db: Connection, *, since: int, now: int) -> list[StoredGrant]:
                 tuple(each.lease_id for each in leases),
                 expires_at,
                 references,
-                goes_on=roots[node] == root,
+                goes_on=goes_on(node) == root,
             )
         )
     return found[::-1]
+
+
+def recent_grants(db: Connection, *, kept: int, step: int) -> RecentGrants:
+    """Return the grants whose leases may count somewhere, whatever the clock says or said.
+
+    How long ago a decision was made is counted in steps from each to the one after it, so that a
+    clock that leapt, or was wrong when one of them was made, adds no more than ``step`` seconds.
+    """
+    window = _window(db, MAX_LIFE + kept, step)
+    if window is None:
+        return RecentGrants((), None)
+    latest, earliest = window
+    longest = _longest_life(db, earliest) + kept
+    ago, before, found = 0, latest, []
+    goes_on = _lineages(db)
+    for node, root, granted, decided_at, record in db.stream(_BACKWARDS):
+        ago, before = ago + min(abs(before - decided_at), step), decided_at
+        if ago > longest:
+            break
+        if granted == 1:
+            leases, references = parse_granted(record)
+            expires_at = max(each.expires_at for each in leases)
+            if ago <= expires_at - decided_at + kept:
+                ids = tuple(each.lease_id for each in leases)
+                on = goes_on(node) == root
+                found.append(StoredGrant(node, root, ids, expires_at, references, goes_on=on))
+    return RecentGrants(tuple(found[::-1]), latest)
+
+
+def _window(db: Connection, seconds: int, step: int) -> tuple[int, int] | None:
+    """Return the latest and the earliest time of the decisions of so many seconds."""
+    ago, latest, earliest, before = 0, None, 0, 0
+    for (decided_at,) in db.stream(_TIMES):
+        if latest is None:
+            latest = earliest = before = decided_at
+        ago, before = ago + min(abs(before - decided_at), step), decided_at
+        if ago > seconds:
+            break
+        earliest = min(earliest, decided_at)
+    return None if latest is None else (latest, earliest)
+
+
+def _lineages(db: Connection) -> Callable[[bytes], bytes | None]:
+    """Return what says the root of a node's lineage, read once for each."""
+    roots: dict[bytes, bytes | None] = {}
+
+    def root_of(node: bytes) -> bytes | None:
+        if node not in roots:
+            prior = lineage(db, node).prior
+            roots[node] = None if prior is None else prior.root
+        return roots[node]
+
+    return root_of
 
 
 def _longest_life(db: Connection, since: int) -> int:

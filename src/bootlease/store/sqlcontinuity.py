@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bootlease.ports import StoredGrant, StoredPolicy, StoredRevocation
+from bootlease.ports import RecentGrants, StoredGrant, StoredPolicy, StoredRevocation
 from bootlease.store import revocations
 from bootlease.store.aside import Aside
 from bootlease.store.writer import Writer
@@ -44,6 +44,10 @@ class SQLContinuity:
     async def latest_policies(self, *, at_most: int) -> Sequence[StoredPolicy]:
         """See ``ContinuityStore``."""
         return await self._reader.read(revocations.latest_policies, at_most=at_most)
+
+    async def recent_grants(self, *, kept: int, step: int) -> RecentGrants:
+        """See ``ContinuityStore``."""
+        return await self._reader.read(revocations.recent_grants, kept=kept, step=step)
 
     async def live_grants(self, *, since: int, now: int) -> Sequence[StoredGrant]:
         """See ``ContinuityStore``."""

@@ -1,12 +1,17 @@
 """The whole story on simulated TPMs: enrol, prove, renew, use, take back, change, and be audited.
 
+What works under a lease runs on a leash, and ends with it.
+
 Everything is real but the silicon: two swtpm processes with EK certificates of a local CA, a
-verifier process with its database, an agent process, a tool server process, HTTP between them.
+verifier process with its database, an agent that serves workloads, a workload that calls a tool
+server, HTTP and the Workload API between them.
 Each command that is shown is the command that runs.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -33,15 +38,43 @@ from bootlease.testing.holder import Holder
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.manufacture import manufacture
 from bootlease.testing.node_on_swtpm import NodeOnSwtpm, booted_node
+from bootlease.testing.onleash import OnLeash, on_leash
 from bootlease.testing.story import Service, Story, run_command, service, wait_until
 from bootlease.testing.takenback import revoke, steal
+from bootlease.testing.treewatch import TreeWatch, boottime
 
 _BANKS: Final = (HashAlg.SHA256,)
 _LIFE: Final = 6
 _RUN_TIME_PCR: Final = 14
+_CALLS: Final = 10
 _PATIENCE: Final = 30.0
 _COPY: Final = "token-copy"
 """What somebody keeps who was shown the token."""
+_CONFIG: Final = """\
+schema = 1
+[verifier]
+bundle = "{folder}/join.json"
+[node]
+tcti = "{tcti}"
+state = "{folder}/agent"
+log = "{log}"
+ek_algorithm = "ecc-p256"
+[api]
+socket = "{socket}"
+mode = "0600"
+[[workload]]
+name = "caller"
+uid = [{uid}]
+scope = ["{scope}"]
+audience = ["{audience}"]
+level = 2
+[[keep]]
+scope = ["{scope}"]
+audience = "{audience}"
+token_file = "{token}"
+key_file = "{key}"
+"""
+"""One agent for all: a workload on a leash, and a token in a file, as older software wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +103,27 @@ class _Scene:
     def key_file(self) -> Path:
         return self.folder / "key.pem"
 
+    @property
+    def socket(self) -> Path:
+        return self.folder / "agent.sock"
+
     def agent_arguments(self) -> tuple[str, ...]:
-        log = self.folder / "node.eventlog"
+        log, config = self.folder / "node.eventlog", self.folder / "agent.toml"
         log.write_bytes(self.node.event_log)
-        return (
-            *("node", "run", "--bundle", f"{self.folder}/join.json", "--tcti", self.node.tcti),
-            *("--state", f"{self.folder}/agent", "--log", str(log), "--ek-algorithm", "ecc-p256"),
-            *("--scope", SCOPE, "--audience", AUDIENCE),
-            *("--token-file", str(self.token_file), "--key-file", str(self.key_file)),
+        config.write_text(
+            _CONFIG.format(
+                folder=self.folder,
+                tcti=self.node.tcti,
+                log=log,
+                socket=self.socket,
+                uid=os.getuid(),
+                scope=SCOPE,
+                audience=AUDIENCE,
+                token=self.token_file,
+                key=self.key_file,
+            )
         )
+        return ("node", "run", "--config", str(config))
 
 
 def run_demo() -> None:
@@ -170,16 +215,38 @@ def _work_and_change(scene: _Scene) -> None:
                 story.tell(line)
         _expect_served(scene)
         _take_back(scene, agent)
-        last = Holder.read(scene.token_file, scene.key_file)
-        shutil.copyfile(scene.token_file, scene.folder / _COPY)
-        seen = len(agent.lines(""))
-        story.step(f"At run time, something extends PCR {_RUN_TIME_PCR}; the log does not say what")
-        scene.node.device.pcr_extend(
-            _RUN_TIME_PCR, {HashAlg.SHA256: HashAlg.SHA256.digest(b"something else")}
-        )
-        changed = time.monotonic()
-        _tell_refusal(story, agent, seen)
-        _end(scene, last, changed)
+        with TreeWatch(f"demo-{secrets.token_hex(4)}-") as watch:
+            _lose_guard(scene, watch)
+            story.step("Another workload starts on a leash, and works")
+            with on_leash(story, watch, scene.socket, scene.tool) as workload:
+                workload.tell_calls(_CALLS)
+                _change(scene, agent, workload)
+
+
+def _lose_guard(scene: _Scene, watch: TreeWatch) -> None:
+    story = scene.story
+    story.step("A workload starts on a leash: it has a lease, and neither token nor key in files")
+    with on_leash(story, watch, scene.socket, scene.tool) as workload:
+        workload.tell_calls(_CALLS)
+        story.step("Its guard is killed (SIGKILL)")
+        workload.kill_guard()
+
+
+def _change(scene: _Scene, agent: Service, workload: OnLeash) -> None:
+    story = scene.story
+    _wait_for_renewal(agent)
+    last = Holder.read(scene.token_file, scene.key_file)
+    shutil.copyfile(scene.token_file, scene.folder / _COPY)
+    seen = len(agent.lines(""))
+    story.step(f"At run time, something extends PCR {_RUN_TIME_PCR}; the log does not say what")
+    scene.node.device.pcr_extend(
+        _RUN_TIME_PCR, {HashAlg.SHA256: HashAlg.SHA256.digest(b"something else")}
+    )
+    changed, on_boot_clock = time.monotonic(), boottime()
+    _tell_refusal(story, agent, seen)
+    story.step("The workload and all that it started end with the lease")
+    workload.tell_end(on_boot_clock)
+    _end(scene, last, changed)
 
 
 def _take_back(scene: _Scene, agent: Service) -> None:

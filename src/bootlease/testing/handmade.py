@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bootlease.endorsement import EK_CERTIFICATE_EKU
-from bootlease.node.ek_templates import ek_profiles
-from bootlease.node.key_kinds import EKAlgorithm
+from bootlease.node.tpm.ek_templates import ek_profiles
+from bootlease.node.tpm.key_kinds import EKAlgorithm
 from bootlease.tpm import (
     EndorsementKey,
     TPMSECCPoint,

@@ -19,6 +19,7 @@ def fresh_keys(issuer: str) -> Keys:
         PrivateKeySigner(ec.generate_private_key(ec.SECP256R1())),
         LedgerSigner(ledger_name(issuer), PrivateKeySigner(ed25519.Ed25519PrivateKey.generate())),
         event_signer(),
+        PrivateKeySigner(ec.generate_private_key(ec.SECP256R1())),
     )
 
 

@@ -27,9 +27,9 @@ from tpm2_pytss.types import TPM2B_NV_PUBLIC, TPMS_NV_PUBLIC
 
 from bootlease.errors import TransportError
 from bootlease.model import HashAlg
-from bootlease.node.ek_templates import EK_CHAIN_FIRST_INDEX, ek_profiles
-from bootlease.node.esapi import Connection
-from bootlease.node.key_kinds import EKAlgorithm
+from bootlease.node.tpm.ek_templates import EK_CHAIN_FIRST_INDEX, ek_profiles
+from bootlease.node.tpm.esapi import Connection
+from bootlease.node.tpm.key_kinds import EKAlgorithm
 from bootlease.testing.local_ca import EKPublicKey, LocalCA
 from bootlease.testing.swtpm import SoftwareTPM, SoftwareTPMState, swtpm_process
 from bootlease.tpm import accept_endorsement_key, parse_public

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bootlease.model import HashAlg
-from bootlease.node.tpm_device import ESAPIDevice
+from bootlease.node.tpm.device import ESAPIDevice
 from bootlease.testing.boot import SimulatedBoot, power_on, simulate_boot
 from bootlease.testing.boot_description import BootDescription
 from bootlease.testing.ima_list import SimulatedIMA

@@ -40,6 +40,7 @@ from bootlease.evidence import (
     verify_evidence,
 )
 from bootlease.evidence.binding import qualifying_data
+from bootlease.evidence.verify import named_authority
 from bootlease.ima import DigestType, IMADigest
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import HashAlg
@@ -249,7 +250,8 @@ class Scene:
 
     def verify(self, evidence: Evidence, challenge: Challenge) -> VerifiedEvidence:
         """Take evidence through the first phase."""
-        return verify_evidence(evidence, challenge, self.key, now=self.now)
+        authority = named_authority(evidence)
+        return verify_evidence(evidence, challenge, self.key, now=self.now, authority=authority)
 
     def appraise(
         self, evidence: VerifiedEvidence, challenge: Challenge, log: BootLog | None = None

@@ -10,8 +10,8 @@ Not simulated: appraisal of what was booted, durability, several verifiers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,9 +21,11 @@ from bootlease.evidence import (
     Activation,
     Challenge,
     CredentialChallenge,
+    DeniedLease,
     EnrolmentReceipt,
     EnrolmentRequest,
     IssuedLease,
+    KeyPermit,
     LeaseAnswer,
     TokenEncoding,
     VerifiedEvidence,
@@ -31,12 +33,13 @@ from bootlease.evidence import (
     verify_evidence,
 )
 from bootlease.evidence.enrolment import node_id
+from bootlease.evidence.expiring import authority_name, permitted_seconds
 from bootlease.evidence.segment import MAX_ENTRIES
 from bootlease.evidence.verify import VerifiedLease
 from bootlease.ima.framing import count_entries, template_hash_size
 from bootlease.ledger import encode_leaf
 from bootlease.lineage.continuation import Lineage, Prior, continue_lineage, head_after
-from bootlease.model import Finding, HashAlg
+from bootlease.model import Effect, Finding, HashAlg
 from bootlease.node.bundle import JoinBundle
 from bootlease.ports import Clock
 from bootlease.testing.sealing import SealedLedger, with_receipt
@@ -68,6 +71,8 @@ from bootlease.tpm import (
 ISSUER: Final = "http://127.0.0.1:8443"
 _DIGEST: Final = bytes(32)
 _VECTOR: Final = TrustVector(instance_identity=2, executables=3)
+_DENIED: Final = Finding("policy.scope.denied", "The policy does not grant the scope.")
+_LEFT_OUT: Final = replace(_DENIED, effect=Effect.NOTES)
 
 
 @dataclass(slots=True)
@@ -89,6 +94,7 @@ class ScriptedVerifier:
         before: Called with the name of each call before it is served; may raise, or let time pass.
         after: Called with the name of each call after it was served; raising loses its answer.
         refusal: Findings to refuse evidence with; empty to grant.
+        denies: Scope names that are not granted: what is optional is left out for them.
         forge: Alters an answer that is about to be given.
         received: Every evidence document that came in.
         looks_at_ima: Ask for the IMA list, and accept every entry that comes.
@@ -102,6 +108,7 @@ class ScriptedVerifier:
         self.before: Callable[[str], None] = _nothing
         self.after: Callable[[str], None] = _nothing
         self.refusal: tuple[Finding, ...] = ()
+        self.denies: frozenset[str] = frozenset()
         self.forge: Callable[[LeaseAnswer], LeaseAnswer] = _as_it_is
         self.received: list[bytes] = []
         self.looks_at_ima = False
@@ -110,7 +117,10 @@ class ScriptedVerifier:
         self._signer = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
         keys = KeySet((VerificationKey(self._signer.public),))
         self.ledger = SealedLedger.create()
-        self.bundle = JoinBundle(ISSUER, keys, self.ledger.key)
+        self._leash = PrivateKeySigner(ec.generate_private_key(ec.SECP256R1()))
+        leash_key = self._leash.public
+        self._authority = authority_name(leash_key)
+        self.bundle = JoinBundle(ISSUER, keys, self.ledger.key, leash_key=leash_key)
         self._pending: dict[bytes, tuple[bytes, bytes, AttestationKey]] = {}
         self._nodes: dict[bytes, _Node] = {}
         self._challenges: dict[bytes, Challenge] = {}
@@ -212,7 +222,9 @@ class ScriptedVerifier:
         if challenge is None or challenge.node != node:
             raise _refused("challenge.unknown", "There is no such challenge.")
         now = self._clock.now()
-        verified = verify_evidence(parsed, challenge, known.key, now=now)
+        verified = verify_evidence(
+            *(parsed, challenge, known.key), now=now, authority=self._authority
+        )
         if not set(verified.log_digests.values()) - known.logs <= set(parsed.carried_logs()):
             raise _refused("eventlog.unavailable", "The log must be sent in full.")
         if self.wants_whole_list:
@@ -220,17 +232,29 @@ class ScriptedVerifier:
             raise _refused("ima.list.wanted", "The IMA list must be sent from its first entry.")
         del self._challenges[challenge.nonce]
         place, findings = continue_lineage(known.prior, verified, now=now)
+        denied = [at for at, asked in enumerate(verified.leases) if self.denies & {*asked.scope}]
+        if len(denied) == len(verified.leases) or any(
+            not verified.leases[at].optional for at in denied
+        ):
+            findings = (*findings, _DENIED)
         if findings or self.refusal:
             known.prior = None
             raise VerificationError(*findings, *self.refusal)
-        return self._grant(known, challenge, verified, place)
+        return self._grant(known, challenge, verified, place, denied)
 
     def _grant(
-        self, node: _Node, challenge: Challenge, verified: VerifiedEvidence, place: Lineage
+        self,
+        node: _Node,
+        challenge: Challenge,
+        verified: VerifiedEvidence,
+        place: Lineage,
+        denied: Collection[int],
     ) -> LeaseAnswer:
         now, expires_at = self._clock.now(), challenge.issued_at + self.life
         leases, digests, leaves = [], [], []
-        for asked in verified.leases:
+        for at, asked in enumerate(verified.leases):
+            if at in denied:
+                continue
             claims = self._claims(asked, challenge, verified, place)
             if asked.encoding is TokenEncoding.CWT:
                 token = sign_cwt(claims, self._signer)
@@ -240,7 +264,10 @@ class ScriptedVerifier:
             digests.append(claims.digest)
             leaves.append(encode_leaf(_DIGEST, claims.digest))
             leases.append(
-                IssuedLease(claims.lease_id, asked.encoding, token, claims.digest, expires_at)
+                IssuedLease(
+                    *(claims.lease_id, asked.encoding, token, claims.digest, expires_at),
+                    permit=self._permit(asked, expires_at),
+                )
             )
         node.logs |= set(verified.log_digests.values())
         if verified.ima is not None:
@@ -269,7 +296,14 @@ class ScriptedVerifier:
             expires_in=max(0, expires_at - now),
             leases=tuple(map(with_receipt, leases, self.ledger.append(leaves))),
             challenge=self._new_challenge(challenge.node),
+            denied=tuple(DeniedLease(at, (_LEFT_OUT,)) for at in denied),
         )
+
+    def _permit(self, asked: VerifiedLease, expires_at: int) -> KeyPermit | None:
+        if asked.permit is None:
+            return None
+        seconds = permitted_seconds(expires_at, self._clock.now())
+        return KeyPermit(seconds, self._leash.sign(asked.permit.message(seconds)))
 
     def _claims(
         self,

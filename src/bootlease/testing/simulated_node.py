@@ -24,13 +24,22 @@ from bootlease.errors import TransportError, VerificationError
 from bootlease.evidence import CertifiedKey
 from bootlease.evidence.verify import CERTIFY_LABEL
 from bootlease.model import PCR_COUNT, ClockInfo, HashAlg, PCRValues
-from bootlease.node.ek_templates import ek_profiles
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
-from bootlease.node.signing_templates import attestation_key_template, signing_key_template
-from bootlease.ports import QuotedState
+from bootlease.node.tpm.ek_templates import ek_profiles
+from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
+from bootlease.node.tpm.signing_templates import (
+    attestation_key_template,
+    expiring_key_template,
+    signing_key_template,
+)
+from bootlease.ports import Permit, QuotedState
 from bootlease.testing.boot import SimulatedBoot
 from bootlease.testing.ima_list import SimulatedIMA
 from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.simulated_permits import (
+    SimulatedBoundKey,
+    SimulatedExpiringKey,
+    SimulatedSession,
+)
 from bootlease.tpm import (
     TPM_GENERATED,
     TPMST,
@@ -108,6 +117,7 @@ class SimulatedNode:
         self._lies: Lies = {}
         self._pcrs: dict[HashAlg, dict[int, bytes]] = {}
         self._started = time.monotonic()
+        self._permits: SimulatedSession | None = None
         self.event_log = b""
         self.ima: SimulatedIMA | None = None
         self.clock_info = ClockInfo(clock=0, reset_count=0, restart_count=0, safe=True)
@@ -170,7 +180,31 @@ class SimulatedNode:
     def bound_key(self) -> SimulatedBoundKey:
         """Return a fresh signing key, certified by the AK."""
         key = ec.generate_private_key(ec.SECP256R1())
-        public = _public_of(signing_key_template(b""), key)
+        return SimulatedBoundKey(key, self._certified(_public_of(signing_key_template(b""), key)))
+
+    def expiring_key(self, policy: bytes) -> SimulatedExpiringKey:
+        """Return a fresh signing key that needs a permit, certified by the AK."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        public = _public_of(expiring_key_template(b"", policy), key)
+        return SimulatedExpiringKey(key, self._certified(public))
+
+    def begin_permits(self) -> bytes:
+        """Begin a policy session in place of the one before it."""
+        self._permits = SimulatedSession()
+        return self._permits.nonce
+
+    def redeem(self, authority: bytes, permits: Sequence[Permit]) -> None:
+        """Let keys be used under permits of the session that began last, and end that.
+
+        Raises:
+            TransportError: There is none, or a permit is not for it.
+        """
+        session, self._permits = self._permits, None
+        if session is None:
+            raise TransportError("no session has begun that permits could be for")
+        session.redeem(authority, permits)
+
+    def _certified(self, public: TPMTPublic) -> CertifiedKey:
         attest = TPMSAttest(
             TPM_GENERATED,
             TPMST.ATTEST_CERTIFY,
@@ -180,8 +214,7 @@ class SimulatedNode:
             _FIRMWARE_VERSION,
             TPMSCertifyInfo(public.name, public.qualified_name()),
         ).marshal()
-        certification = CertifiedKey(public.marshal(), attest, self.sign_as_ak(attest))
-        return SimulatedBoundKey(key, certification)
+        return CertifiedKey(public.marshal(), attest, self.sign_as_ak(attest))
 
     # -- what a machine does to its TPM
 
@@ -262,25 +295,6 @@ class SimulatedNode:
             HashAlg.SHA256, r.to_bytes(_P256_BYTES, "big"), s.to_bytes(_P256_BYTES, "big")
         )
         return TPMTSignature(TPMAlg.ECDSA, body).marshal()
-
-
-class SimulatedBoundKey:
-    """A confirmation key of a :class:`SimulatedNode`."""
-
-    def __init__(self, key: ec.EllipticCurvePrivateKey, certification: CertifiedKey) -> None:
-        """Hold ``key``."""
-        self._key = key
-        self._certification = certification
-
-    @property
-    def certification(self) -> CertifiedKey:
-        """The AK's certificate over this key."""
-        return self._certification
-
-    def sign(self, data: bytes) -> bytes:
-        """Sign ``data`` (ES256: SHA-256, raw ``r || s``)."""
-        r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(hashes.SHA256())))
-        return r.to_bytes(_P256_BYTES, "big") + s.to_bytes(_P256_BYTES, "big")
 
 
 def _new_key(algorithm: EKAlgorithm | AKAlgorithm) -> PrivateKey:

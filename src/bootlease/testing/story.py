@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -162,8 +163,17 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(name: str, module: str, *arguments: str) -> Iterator[Service]:
-    """Run ``python -m module arguments`` for the length of a block."""
+def service(
+    name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Service]:
+    """Run ``python -m module arguments`` for the length of a block.
+
+    Args:
+        name: What it is, for errors.
+        module: The program.
+        arguments: Its arguments.
+        environment: What it has in its environment beside ours.
+    """
     command = [*_END_WITH_PARENT, sys.executable, "-m", module, *arguments]
     with subprocess.Popen(  # noqa: S603 - our own command line
         command,
@@ -171,6 +181,7 @@ def service(name: str, module: str, *arguments: str) -> Iterator[Service]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, **(environment or {})},
     ) as process:
         running = Service(process, name)
         try:

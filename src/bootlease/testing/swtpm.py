@@ -62,6 +62,7 @@ class _Control(enum.IntEnum):
 _INIT_KEEP_VOLATILE: Final = struct.pack(">I", 0)
 _INIT_DELETE_VOLATILE: Final = struct.pack(">I", 1)
 _TPM2_STARTUP_CLEAR: Final = bytes.fromhex("80010000000c000001440000")
+_TPM2_STARTUP_STATE: Final = bytes.fromhex("80010000000c000001440001")
 _TPM2_SHUTDOWN_CLEAR: Final = bytes.fromhex("80010000000c000001450000")
 
 
@@ -138,6 +139,11 @@ class SoftwareTPM:
             self._command(_TPM2_SHUTDOWN_CLEAR)
         self._control(_Control.INIT, _INIT_DELETE_VOLATILE)
         self._startup(locality)
+
+    def resume(self) -> None:
+        """Power up after TPM2_Shutdown(STATE), as after suspend to memory: restartCount rises."""
+        self._control(_Control.INIT, _INIT_DELETE_VOLATILE)
+        self._command(_TPM2_STARTUP_STATE)
 
     def snapshot(self, directory: Path, *, live: bool = False) -> SoftwareTPMState:
         """Copy the state of the running TPM into the new folder ``directory``.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bootlease import cbor
+from bootlease.model import NODES_REMEMBERED
 from bootlease.token import scope
 from bootlease.token.delegation import Delegation
 from bootlease.token.ear import Tier, TrustVector
@@ -39,11 +40,13 @@ class KeyProtection(enum.IntEnum):
 
     PROCESS = 0
     TPM = 1
+    TPM_EXPIRING = 2
+    """In the TPM, which lets nobody use it without the verifier's permit."""
 
     @property
     def label(self) -> str:
         """The name in JSON."""
-        return self.name.lower()
+        return self.name.lower().replace("_", "-")
 
 
 PROTECTIONS: Final = {protection.label: protection for protection in KeyProtection}
@@ -79,12 +82,11 @@ class LineageClaim:
     prev: bytes | None = None
 
     def __post_init__(self) -> None:
-        require_digest("lineage root", self.root)
         require_number("lineage seq", self.seq)
         if (self.prev is None) != (self.seq == 0):
             raise ValueError("a lineage has a previous lease exactly when it is a renewal")
-        if self.prev is not None:
-            require_digest("lineage prev", self.prev)
+        prev = self.root if self.prev is None else self.prev
+        _require_digests("lineage root and prev", self.root, prev)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +147,33 @@ def require_text(name: str, value: object) -> None:
         raise ValueError(f"claim {name} is not text of 1 to {MAX_TEXT} printable characters")
 
 
-@functools.lru_cache(maxsize=1024, typed=True)
+@functools.lru_cache(maxsize=NODES_REMEMBERED, typed=True)
 def _check_texts(
-    issuer: str, audience: str, names: tuple[str, ...], policies: tuple[str, ...]
+    issuer: str, subject: str, audience: str, names: tuple[str, ...], policies: tuple[str, ...]
 ) -> None:
-    # Many tokens share them: what was found right once is not looked at again.
+    # A lease keeps them over its renewals: what was found right once is not looked at again.
     require_text("iss", issuer)
+    require_text("sub", subject)
     require_text("aud", audience)
     scope.check(names)
     if not 0 < len(policies) <= MAX_POLICY_IDS:
         raise ValueError(f"there are not 1 to {MAX_POLICY_IDS} appraisal policy ids")
     for policy in policies:
         require_text("ear_appraisal_policy_ids", policy)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _check_times(issued_at: int, not_before: int, expires_at: int) -> None:
+    # Tokens of one second share them.
+    require_number("iat", issued_at)
+    require_number("nbf", not_before)
+    require_number("exp", expires_at)
+
+
+def _require_digests(name: str, first: object, second: object) -> None:
+    """Do what ``require_digest`` does for two, in one call: each token has four."""
+    if not (type(first) is type(second) is bytes and len(first) == len(second) == _DIGEST_SIZE):
+        raise ValueError(f"claims {name} are not digests of {_DIGEST_SIZE} bytes")
 
 
 def require_digest(name: str, value: object) -> None:
@@ -237,21 +254,18 @@ class ClaimValues:
         return self.issuer + STATUS_PATH
 
     def __post_init__(self) -> None:
-        require_text("sub", self.subject)
+        policies = self.appraisal_policies
         try:
-            _check_texts(self.issuer, self.audience, self.scope, self.appraisal_policies)
+            _check_texts(self.issuer, self.subject, self.audience, self.scope, policies)
+            _check_times(self.issued_at, self.not_before, self.expires_at)
         except TypeError as exc:
-            raise ValueError("a claim of text is none") from exc
-        require_number("iat", self.issued_at)
-        require_number("nbf", self.not_before)
-        require_number("exp", self.expires_at)
+            raise ValueError("a claim of text or time is none") from exc
         if type(self.lease_id) is not bytes or len(self.lease_id) != 16:  # noqa: PLR2004 - 128 bits
             raise ValueError("the lease id is not 16 bytes")
         if self.status < self.vector.tier():
             raise ValueError("ear_status is better than the trustworthiness vector")
         if type(self.nonce) is not bytes or not 8 <= len(self.nonce) <= 64:  # noqa: PLR2004 - RFC 9711 §4.1
             raise ValueError("eat_nonce is not 8 to 64 bytes")
-        require_digest("evidence", self.evidence)
-        require_digest("decision", self.decision)
+        _require_digests("evidence and decision", self.evidence, self.decision)
         if self.level is not None and not 0 <= self.level <= MAX_LEVEL:
             raise ValueError(f"the enforcement level is not 0 to {MAX_LEVEL}")

@@ -22,7 +22,7 @@ draft-ietf-oauth-status-list-20 §6 (``status``), RFC 8693 §4.1 (``act``).
 | reference | -66004 | bootlease_reference | [name, digest] |
 | evidence digest | -66005 | bootlease_evidence | 32 bytes |
 | decision digest | -66006 | bootlease_decision | 32 bytes |
-| key protection | -66007 | bootlease_key_protection | 0 process, 1 tpm |
+| key protection | -66007 | bootlease_key_protection | 0 process, 1 tpm, 2 tpm-expiring |
 | delegation | -66008 | bootlease_delegation | absent in a lease that a node attested for |
 
 In the submodule, key -66009 (JSON: ``bootlease_level`` in ``ear_attester_claims``) is the level at
@@ -47,6 +47,24 @@ from typing import Any, TypeVar
 from bootlease.errors import MalformedError
 from bootlease.frozen import quick_init
 from bootlease.token import base64url, scope
+from bootlease.token.claimkeys import (
+    BOOT,
+    DECISION,
+    DELEGATION,
+    EAR_POLICY_IDS,
+    EAR_STATUS,
+    EAR_VECTOR,
+    EAR_VERIFIER,
+    EAT_PROFILE,
+    EVIDENCE,
+    KEY_PROTECTION,
+    LEVEL,
+    LINEAGE,
+    POLICY,
+    REFERENCE,
+    STATUS_LIST,
+    SUBMODULES,
+)
 from bootlease.token.claimparts import (
     PROTECTIONS,
     BootClaim,
@@ -67,12 +85,6 @@ from bootlease.token.ear import (
     tier_from_value,
 )
 from bootlease.token.publickey import PublicKey
-
-_LINEAGE, _BOOT, _POLICY, _REFERENCE = -66001, -66002, -66003, -66004
-_EVIDENCE, _DECISION, _PROTECTION = -66005, -66006, -66007
-_DELEGATION, _LEVEL = -66008, -66009
-_STATUS_LIST = 65535
-
 
 # Parts that the tokens of a fleet or boot share are made once. ``typed``: True is not 1.
 _verifier_id = functools.lru_cache(maxsize=64, typed=True)(VerifierID)
@@ -162,8 +174,8 @@ class ExecutionClaims(ClaimValues):
         """Return the CWT claims set."""
         lineage, policy = self.lineage, self.policy
         tail = () if lineage.prev is None else (lineage.prev,)
-        level = {} if self.level is None else {_LEVEL: self.level}
-        delegation = {} if self.delegation is None else {_DELEGATION: self.delegation.to_cwt()}
+        level = {} if self.level is None else {LEVEL: self.level}
+        delegation = {} if self.delegation is None else {DELEGATION: self.delegation.to_cwt()}
         return {
             1: self.issuer,
             2: self.subject,
@@ -174,27 +186,27 @@ class ExecutionClaims(ClaimValues):
             7: self.lease_id,
             8: {1: self.confirmation.cose()},
             9: " ".join(self.scope),
-            265: EAR_PROFILE,
-            266: {
+            EAT_PROFILE: EAR_PROFILE,
+            SUBMODULES: {
                 "node": {
                     10: self.nonce,
-                    265: NODE_PROFILE,
-                    1000: self.status.value,
-                    1001: self.vector.to_cwt(),
-                    1003: self.appraisal_policies,
+                    EAT_PROFILE: NODE_PROFILE,
+                    EAR_STATUS: self.status.value,
+                    EAR_VECTOR: self.vector.to_cwt(),
+                    EAR_POLICY_IDS: self.appraisal_policies,
                     **level,
                 }
             },
-            1000: self.status.value,
-            1004: {0: self.verifier.developer, 1: self.verifier.build},
-            _STATUS_LIST: self._status_list(),
-            _LINEAGE: (lineage.root, lineage.seq, *tail),
-            _BOOT: (self.boot.reset_count, self.boot.restart_count),
-            _POLICY: (policy.id, policy.digest, policy.epoch),
-            _REFERENCE: (self.reference.name, self.reference.digest),
-            _EVIDENCE: self.evidence,
-            _DECISION: self.decision,
-            _PROTECTION: self.protection.value,
+            EAR_STATUS: self.status.value,
+            EAR_VERIFIER: {0: self.verifier.developer, 1: self.verifier.build},
+            STATUS_LIST: self._status_list(),
+            LINEAGE: (lineage.root, lineage.seq, *tail),
+            BOOT: (self.boot.reset_count, self.boot.restart_count),
+            POLICY: (policy.id, policy.digest, policy.epoch),
+            REFERENCE: (self.reference.name, self.reference.digest),
+            EVIDENCE: self.evidence,
+            DECISION: self.decision,
+            KEY_PROTECTION: self.protection.value,
             **delegation,
         }
 
@@ -208,12 +220,12 @@ class ExecutionClaims(ClaimValues):
         if type(claims) is not dict:
             raise MalformedError("the claims set is not a map")
         try:
-            node = _map(_map(claims[266])["node"])
-            verifier = _map(claims[1004])
-            _same("profile", (claims[265], node[265]), (EAR_PROFILE, NODE_PROFILE))
-            status = tier_from_value(node[1000])
-            _same("ear_status", tier_from_value(claims[1000]), status)
-            delegation = claims.get(_DELEGATION, _ABSENT)
+            node = _map(_map(claims[SUBMODULES])["node"])
+            verifier = _map(claims[EAR_VERIFIER])
+            _same("profile", (claims[EAT_PROFILE], node[EAT_PROFILE]), (EAR_PROFILE, NODE_PROFILE))
+            status = tier_from_value(node[EAR_STATUS])
+            _same("ear_status", tier_from_value(claims[EAR_STATUS]), status)
+            delegation = claims.get(DELEGATION, _ABSENT)
             made = cls(
                 issuer=claims[1],
                 subject=claims[2],
@@ -226,20 +238,20 @@ class ExecutionClaims(ClaimValues):
                 scope=scope.parse(claims[9]),
                 nonce=node[10],
                 status=status,
-                vector=TrustVector.from_cwt(node[1001]),
-                appraisal_policies=tuple(_array(node[1003])),
+                vector=TrustVector.from_cwt(node[EAR_VECTOR]),
+                appraisal_policies=tuple(_array(node[EAR_POLICY_IDS])),
                 verifier=_verifier_id(verifier[0], verifier[1]),
-                lineage=LineageClaim(*_array(claims[_LINEAGE])),
-                boot=_boot_claim(*_array(claims[_BOOT])),
-                policy=_policy_claim(*_array(claims[_POLICY])),
-                reference=_reference_claim(*_array(claims[_REFERENCE])),
-                evidence=claims[_EVIDENCE],
-                decision=claims[_DECISION],
-                protection=_protection(claims[_PROTECTION]),
-                level=_level(node.get(_LEVEL, _ABSENT)),
+                lineage=LineageClaim(*_array(claims[LINEAGE])),
+                boot=_boot_claim(*_array(claims[BOOT])),
+                policy=_policy_claim(*_array(claims[POLICY])),
+                reference=_reference_claim(*_array(claims[REFERENCE])),
+                evidence=claims[EVIDENCE],
+                decision=claims[DECISION],
+                protection=_protection(claims[KEY_PROTECTION]),
+                level=_level(node.get(LEVEL, _ABSENT)),
                 delegation=None if delegation is _ABSENT else Delegation.from_cwt(delegation),
             )
-            _same("status", claims[_STATUS_LIST], made._status_list())
+            _same("status", claims[STATUS_LIST], made._status_list())
         except KeyError as exc:
             raise MalformedError(f"the token lacks claim {exc.args[0]!r:.40}") from exc
         except (TypeError, ValueError, AttributeError) as exc:

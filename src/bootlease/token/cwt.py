@@ -13,6 +13,7 @@ from typing import Any
 from bootlease import cbor
 from bootlease.errors import MalformedError
 from bootlease.token import base64url
+from bootlease.token.claimkeys import EAT_PROFILE
 from bootlease.token.claims import ExecutionClaims
 from bootlease.token.cose import Sign1, join_sign1, parse_protected, parse_sign1, sign1
 from bootlease.token.ear import EAR_PROFILE
@@ -29,8 +30,6 @@ from bootlease.token.verified import (
     wrong_algorithm,
     wrong_typ,
 )
-
-_PROFILE = 265
 
 
 def sign_cwt(
@@ -93,8 +92,8 @@ def open_cwt(kind: type[Token], token: bytes, keys: KeySet) -> Token:
     members = cbor.decode_to_compare(message.payload, max_bytes=MAX_TOKEN_BYTES)
     if type(members) is not dict:
         raise MalformedError("the claims set is not a map")
-    if members.get(_PROFILE) != EAR_PROFILE:
-        raise unknown_profile(members.get(_PROFILE))
+    if members.get(EAT_PROFILE) != EAR_PROFILE:
+        raise unknown_profile(members.get(EAT_PROFILE))
     opened = kind(TokenFormat.CWT, key.key_id, message.payload, members)
     if not has_cwt_shape(members):
         _ = opened.claims

@@ -1,11 +1,12 @@
-"""Compact JWS, the one signed-JSON form of tokens and proofs; joserfc checks the signatures.
+"""Compact JWS, the one signed-JSON form of tokens, statements and proofs.
 
 Specifications: RFC 7515 §3.1 and §7.1, RFC 8725 (best current practice).
 
-joserfc holds the keys and knows the algorithms. The three parts are taken apart here: joserfc takes
-the last of several header members of one name and understands ``b64``, and a relying party's check
-has a budget of 0.7 signature checks beside the signature itself, of which parsing the header of
-every token anew takes a third (bench/token_check.py).
+joserfc checks the signatures: it holds the keys and knows the algorithms. The three parts are taken
+apart here, because joserfc takes the last of several header members of one name and understands
+``b64``. A token's signature alone is checked by its ``VerificationKey``, as a CWT's is: a relying
+party's check has a budget of 0.7 signature checks beside the signature itself, of which joserfc
+would take a tenth, and parsing the header of every token anew a third (bench/token_check.py).
 
 Signing joins two encoded parts and calls the ``Signer`` port. The key may be in a TPM or in another
 process; joserfc signs with objects that hold the private key, and its hook for other algorithms
@@ -87,7 +88,7 @@ def parse_payload(text: str) -> bytes:
     Raises:
         MalformedError: Not three base64url parts.
     """
-    return _split(text)[1]
+    return split_compact(text)[1]
 
 
 def verify_compact(text: str, key: Key, algorithm: Algorithm, *, invalid: Finding) -> bytes:
@@ -103,12 +104,12 @@ def verify_compact(text: str, key: Key, algorithm: Algorithm, *, invalid: Findin
         MalformedError: Not three base64url parts.
         VerificationError: The signature is not the key's, or the key not the algorithm's.
     """
-    signed, payload, signature = _split(text)
+    signed, payload, signature = split_compact(text)
     model = _MODELS[algorithm]
     try:
         # Without it, joserfc tries ES256 with a P-384 key, and stumbles over a key of another type.
         model.check_key(key)
-        genuine = model.verify(signed.encode("ascii"), signature, key)
+        genuine = model.verify(signed, signature, key)
     except (JoseError, ValueError) as exc:
         raise VerificationError(invalid) from exc
     if not genuine:
@@ -116,13 +117,19 @@ def verify_compact(text: str, key: Key, algorithm: Algorithm, *, invalid: Findin
     return payload
 
 
-def _split(text: str) -> tuple[str, bytes, bytes]:
-    """Return what is signed, the payload and the signature (RFC 7515 §7.1)."""
+def split_compact(text: str) -> tuple[bytes, bytes, bytes]:
+    """Return what is signed, the payload and the signature (RFC 7515 §7.1), unverified.
+
+    Raises:
+        MalformedError: Not three base64url parts.
+    """
     signed, _, signature = text.rpartition(".")
     header, dot, payload = signed.partition(".")
     if not dot or not header.isascii():
         raise MalformedError("JWS is not header.payload.signature")
-    return signed, base64url.decode(payload), base64url.decode(signature)
+    # What stands before the payload is ASCII, and so is whatever is base64url.
+    decoded = base64url.decode(payload), base64url.decode(signature)
+    return signed.encode("ascii"), *decoded
 
 
 def encode_header(header: Mapping[str, Any]) -> str:

@@ -101,8 +101,8 @@ SignatureCheck = Callable[[bytes, bytes], bool]
 def signature_check(key: CryptographyPublicKey, algorithm: Algorithm) -> SignatureCheck:
     """Return the check for one key and one algorithm, with every choice already made.
 
-    The one place where a COSE signature is tried; joserfc tries those of JOSE (``jws``). Callers
-    turn ``False`` into the finding that belongs to their object.
+    The one place where a token's signature is tried, and any of COSE; joserfc tries the others of
+    JOSE (``jws``). Callers turn ``False`` into the finding that belongs to their object.
 
     Raises:
         ValueError: The algorithm is not the key's, or is not one of COSE tokens.

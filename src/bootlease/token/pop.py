@@ -4,8 +4,8 @@ Specification: RFC 9449 (DPoP) §4.2 (proof), §4.3 (checks), §5 (token request
 resources). The access token is an execution token; a CWT travels in HTTP as base64url text, and
 ``ath`` is over that text. In a request for a token there is none, and no ``ath``.
 
-Not handled: server-provided nonces (§8, §9). The caller must remember ``jti`` (§11.1) until the
-proof is too old to pass; see ``relyingparty``.
+Server-provided nonces (§8, §9) are put into proofs, and not asked for where proofs are verified.
+The caller must remember ``jti`` (§11.1) until the proof is too old to pass; see ``relyingparty``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,14 @@ def token_hash(access_token: str) -> str:
 
 
 def make_proof(
-    signer: Signer, *, htm: str, htu: str, iat: int, jti: str, access_token: str | None
+    signer: Signer,
+    *,
+    htm: str,
+    htu: str,
+    iat: int,
+    jti: str,
+    access_token: str | None,
+    nonce: str | None = None,
 ) -> str:
     """Make a proof for one request.
 
@@ -75,6 +82,7 @@ def make_proof(
         jti: An id never used before, at least 96 random bits.
         access_token: The token's text, as the Authorization header carries it; None in a request
             for a token.
+        nonce: What the server asked the proof to hold (§8), if it did.
 
     Raises:
         MalformedError: ``htu`` is not an absolute URL.
@@ -88,6 +96,8 @@ def make_proof(
     }
     if access_token is not None:
         claims["ath"] = token_hash(access_token)
+    if nonce is not None:
+        claims["nonce"] = nonce
     return sign_compact(encode_header(header), strictjson.serialise(claims), signer)
 
 

@@ -66,6 +66,7 @@ class PublicKey:
     kind: KeyKind
     parameters: tuple[bytes, ...]
     _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
+    _thumbprint: bytes | None = field(init=False, default=None, repr=False, compare=False)
 
     def __hash__(self) -> int:
         # Byte strings keep their hash, and one set of parameters is of one kind in practice.
@@ -196,9 +197,13 @@ class PublicKey:
         return encoded
 
     def thumbprint(self) -> bytes:
-        """Return the SHA-256 JWK thumbprint (RFC 7638): the key's identity everywhere here."""
-        members = ",".join(f'"{name}":"{value}"' for name, value in self.jwk().items())
-        return hashlib.sha256(f"{{{members}}}".encode()).digest()
+        """Return the SHA-256 JWK thumbprint (RFC 7638), made once: its identity everywhere here."""
+        thumbprint = self._thumbprint
+        if thumbprint is None:
+            members = ",".join(f'"{name}":"{value}"' for name, value in self.jwk().items())
+            thumbprint = hashlib.sha256(f"{{{members}}}".encode()).digest()
+            object.__setattr__(self, "_thumbprint", thumbprint)
+        return thumbprint
 
     def cose_thumbprint(self) -> bytes:
         """Return the SHA-256 COSE Key thumbprint (RFC 9679)."""

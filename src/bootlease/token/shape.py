@@ -11,6 +11,23 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from bootlease.token.claimkeys import (
+    BOOT,
+    DECISION,
+    EAR_POLICY_IDS,
+    EAR_STATUS,
+    EAR_VECTOR,
+    EAR_VERIFIER,
+    EAT_PROFILE,
+    EVIDENCE,
+    KEY_PROTECTION,
+    LINEAGE,
+    POLICY,
+    REFERENCE,
+    STATUS_LIST,
+    SUBMODULES,
+)
+
 _Keys = tuple[object, ...]
 _Types = tuple[type, ...]
 
@@ -18,14 +35,14 @@ _TEXTS: Final = (str, str, str)
 _TIMES: Final = (int, int, int)
 
 _CWT_KEYS: Final[_Keys] = (
-    *(1, 2, 3, 4, 5, 6, 7, 8, 9, 265, 266, 1000, 1004, 65535),
-    *(-66001, -66002, -66003, -66004, -66005, -66006, -66007),
+    *(1, 2, 3, 4, 5, 6, 7, 8, 9, EAT_PROFILE, SUBMODULES, EAR_STATUS, EAR_VERIFIER, STATUS_LIST),
+    *(LINEAGE, BOOT, POLICY, REFERENCE, EVIDENCE, DECISION, KEY_PROTECTION),
 )
 _CWT_TYPES: Final[_Types] = (
     *(*_TEXTS, *_TIMES, bytes, dict, str, str, dict, int, dict, dict),
     *(list, list, list, list, bytes, bytes, int),
 )
-_CWT_NODE_KEYS: Final[_Keys] = (10, 265, 1000, 1001, 1003)
+_CWT_NODE_KEYS: Final[_Keys] = (10, EAT_PROFILE, EAR_STATUS, EAR_VECTOR, EAR_POLICY_IDS)
 _CWT_NODE_TYPES: Final[_Types] = (bytes, str, int, dict, list)
 
 _JWT_KEYS: Final[_Keys] = (
@@ -49,7 +66,7 @@ def has_cwt_shape(members: dict[Any, Any]) -> bool:
     """Tell whether a decoded CWT claims set has exactly our members in our order."""
     if tuple(members) != _CWT_KEYS or tuple(map(type, members.values())) != _CWT_TYPES:
         return False
-    return _is_node(members[266], _CWT_NODE_KEYS, _CWT_NODE_TYPES)
+    return _is_node(members[SUBMODULES], _CWT_NODE_KEYS, _CWT_NODE_TYPES)
 
 
 def has_jwt_shape(members: dict[Any, Any]) -> bool:

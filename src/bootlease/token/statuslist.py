@@ -108,7 +108,8 @@ class StatusList:
         Raises:
             VerificationError: The list does not speak of it, so nothing is known of it (§8.3).
         """
-        if not 0 <= index < self.size:
+        packed = self.packed
+        if not 0 <= index < len(packed) * 8:
             raise VerificationError(
                 Finding(
                     "status.index.unknown",
@@ -117,7 +118,7 @@ class StatusList:
                     seen=str(index),
                 )
             )
-        return self.packed[index >> 3] >> (index & 7) & 1
+        return packed[index >> 3] >> (index & 7) & 1
 
     def compress(self) -> bytes:
         """Return the compressed byte array (§4.1)."""

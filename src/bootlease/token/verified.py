@@ -9,7 +9,9 @@ from typing import Any, Final, TypeVar
 
 from bootlease import cbor
 from bootlease.errors import VerificationError
+from bootlease.frozen import quick_init
 from bootlease.model import Finding
+from bootlease.token import strictjson
 from bootlease.token.claims import ExecutionClaims
 from bootlease.token.ear import EAR_PROFILE
 
@@ -37,6 +39,7 @@ class TokenFormat(enum.Enum):
     """A JWT that any JWT library takes, from whoever has it."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class AuthenticToken:
     """A token whose signature verified; whether it counts here and now is not yet judged.
@@ -45,13 +48,14 @@ class AuthenticToken:
         format: How it was encoded.
         key_id: The key that signed it.
         payload: The bytes of its claims set.
-        members: The claims set as decoded, of the shape that ``shape`` or ``claims`` has checked.
+        members: The claims set as decoded, of the shape that ``shape`` or ``claims`` has checked;
+            empty once ``forget_members`` was called.
     """
 
     format: TokenFormat
     key_id: str
     payload: bytes
-    members: dict[Any, Any] = field(repr=False)
+    members: dict[Any, Any] = field(repr=False, compare=False)
     _claims: ExecutionClaims | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -67,6 +71,10 @@ class AuthenticToken:
             object.__setattr__(self, "_claims", claims)
         return claims
 
+    def forget_members(self) -> None:
+        """Keep the payload alone, a fifth of the memory; ``claims`` decodes it where it must."""
+        object.__setattr__(self, "members", _FORGOTTEN)
+
     @property
     def digest(self) -> bytes:
         """The claims' digest, equal for both encodings of one lease."""
@@ -76,6 +84,7 @@ class AuthenticToken:
         return self.claims.digest
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class VerifiedToken(AuthenticToken):
     """A token that counts: signature, profile, issuer, audience and time have been checked."""
@@ -85,12 +94,16 @@ Token = TypeVar("Token", bound=AuthenticToken)
 """The kind of token that is being made."""
 
 
+_FORGOTTEN: Final[dict[Any, Any]] = {}
+
+
 def _read(token_format: TokenFormat, payload: bytes, members: dict[Any, Any]) -> ExecutionClaims:
     if token_format is not TokenFormat.CWT:
-        return ExecutionClaims.from_jwt(members)
-    claims = ExecutionClaims.from_cwt(members)
-    if claims.encoded() == payload:
-        return claims
+        return ExecutionClaims.from_jwt(members or strictjson.parse_object(payload))
+    if members:
+        claims = ExecutionClaims.from_cwt(members)
+        if claims.encoded() == payload:
+            return claims
     # Claims of a newer issuer, which are ignored, or a form that is refused.
     return ExecutionClaims.from_cwt(cbor.decode(payload, max_bytes=MAX_TOKEN_BYTES))
 

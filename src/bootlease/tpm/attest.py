@@ -44,9 +44,13 @@ _PLAIN_QUOTE: Final = struct.Struct(
     f">8s{_NAME_SIZE}s2s{_DIGEST_SIZE}sQIIBQ4sHB{_PC_CLIENT_SELECT}s2s{_DIGEST_SIZE}s"
 )
 """A quote of one bank by a key with a SHA-256 name, over 32 bytes of qualifying data."""
-_PLAIN_HEAD: Final = _HEAD.pack(TPM_GENERATED, TPMST.ATTEST_QUOTE, _NAME_SIZE)
-_PLAIN_SIZE: Final = u16(_DIGEST_SIZE)
-_ONE_SELECTION: Final = u32(1)
+_PLAIN_LENGTHS: Final = (
+    _HEAD.pack(TPM_GENERATED, TPMST.ATTEST_QUOTE, _NAME_SIZE),
+    u16(_DIGEST_SIZE),
+    u32(1),
+    _PC_CLIENT_SELECT,
+    u16(_DIGEST_SIZE),
+)
 _CLOCK: Final = struct.Struct(">QIIBQ")
 _SELECTION: Final = struct.Struct(">HB")
 _QUOTE: Final = int(TPMST.ATTEST_QUOTE)
@@ -240,13 +244,13 @@ def _read_plain_quote(data: bytes) -> QuoteMembers | None:
     """
     if len(data) != _PLAIN_QUOTE.size:
         return None
-    head, signer, size, extra_data, *counters, count, alg, select, bitmap, digest_size, digest = (
-        _PLAIN_QUOTE.unpack(data)
-    )
-    clock, resets, restarts, safe, firmware = counters
-    if head != _PLAIN_HEAD or size != _PLAIN_SIZE or digest_size != _PLAIN_SIZE or safe > 1:
-        return None
-    if count != _ONE_SELECTION or select != _PC_CLIENT_SELECT:
+    # fmt: off
+    (
+        head, signer, size, extra_data, clock, resets, restarts, safe, firmware,
+        count, alg, select, bitmap, digest_size, digest,
+    ) = _PLAIN_QUOTE.unpack(data)
+    # fmt: on
+    if (head, size, count, select, digest_size) != _PLAIN_LENGTHS or safe > 1:
         return None
     clock_info = ClockInfo(clock, resets, restarts, safe == 1)
     selections = _selection(alg, bitmap)

@@ -13,8 +13,7 @@ bytes and refused, with a finding, by whatever verifies it (attack A18).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bootlease.tpm.algorithms import TPMAlg
 from bootlease.tpm.wire import Reader, sized, u16
@@ -31,8 +30,7 @@ _PLAIN_ECDSA: Final = struct.Struct(f">HHH{_P256_BYTES}sH{_P256_BYTES}s")
 _RSA_SCHEMES: Final = frozenset({int(TPMAlg.RSASSA), int(TPMAlg.RSAPSS)})
 
 
-@dataclass(frozen=True, slots=True)
-class TPMSSignatureRSA:
+class TPMSSignatureRSA(NamedTuple):
     """TPMS_SIGNATURE_RSA."""
 
     hash_alg: int
@@ -43,8 +41,7 @@ class TPMSSignatureRSA:
         return u16(self.hash_alg) + sized(self.sig)
 
 
-@dataclass(frozen=True, slots=True)
-class TPMSSignatureECC:
+class TPMSSignatureECC(NamedTuple):
     """TPMS_SIGNATURE_ECC; ``r`` and ``s`` as the bytes that were read."""
 
     hash_alg: int
@@ -56,8 +53,7 @@ class TPMSSignatureECC:
         return u16(self.hash_alg) + sized(self.r) + sized(self.s)
 
 
-@dataclass(frozen=True, slots=True)
-class TPMTSignature:
+class TPMTSignature(NamedTuple):
     """TPMT_SIGNATURE, unverified.
 
     Attributes:

@@ -8,7 +8,7 @@ that transaction, so the answer is finished there, by ``DecisionCommit.finish``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bootlease import __version__
@@ -25,10 +25,13 @@ from bootlease.evidence import (
     Challenge,
     Evidence,
     IssuedLease,
+    KeyPermit,
     LeaseAnswer,
     TokenEncoding,
     VerifiedEvidence,
 )
+from bootlease.evidence.expiring import authority_name, permitted_seconds
+from bootlease.evidence.verify import VerifiedLease
 from bootlease.ledger import DecisionRecord, Receipt
 from bootlease.lineage import HighWaterMark, head_after
 from bootlease.ports import (
@@ -39,6 +42,7 @@ from bootlease.ports import (
 )
 from bootlease.token import (
     ExecutionClaims,
+    PublicKey,
     Signer,
     TokenFormat,
     VerifierID,
@@ -94,11 +98,23 @@ class Issuer:
         url: ``iss`` of every token.
         signer: The token key.
         code: This program.
+        leash: The leash key: it signs permits; without it no expiring key gets a lease.
+        leash_key: Its public half.
+        authority: Its name, as policies of expiring keys have it.
     """
 
     url: str
     signer: Signer
     code: CodeIdentity
+    leash: Signer | None = None
+    leash_key: PublicKey | None = field(init=False, default=None)
+    authority: bytes | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.leash is not None:
+            public = self.leash.public
+            object.__setattr__(self, "leash_key", public)
+            object.__setattr__(self, "authority", authority_name(public))
 
 
 def record_of(
@@ -158,10 +174,11 @@ def grant(
         life=result.expires_at - case.challenge.issued_at,
         expires_in=result.expires_at - case.now,
         leases=tuple(
-            _issue(each, lease.encoding, issuer.signer)
+            _permitted(_issue(each, lease.encoding, issuer.signer), lease, issuer, case.now)
             for each, lease in zip(claims, result.leases, strict=True)
         ),
         challenge=next_challenge,
+        denied=result.denied,
     )
     return replace(
         _commit(case, result, record, _finish(answer)),
@@ -173,6 +190,18 @@ def grant(
         answer_expires_at=result.expires_at,
         next_challenge=next_challenge,
     )
+
+
+def _permitted(issued: IssuedLease, lease: VerifiedLease, issuer: Issuer, now: int) -> IssuedLease:
+    # Nothing records the permit: the evidence names session and key, the record time and end, and
+    # the signature is of use in that session only.
+    if lease.permit is None:
+        return issued
+    if issuer.leash is None:
+        raise ValueError("an expiring key was accepted without a leash key")
+    seconds = permitted_seconds(issued.expires_at, now)
+    signature = issuer.leash.sign(lease.permit.message(seconds))
+    return replace(issued, permit=KeyPermit(seconds, signature))
 
 
 def _finish(answer: LeaseAnswer) -> Callable[[Sequence[Receipt]], bytes]:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bootlease.errors import MalformedError
 from bootlease.ledger import NoteKey
-from bootlease.token import KeySet
+from bootlease.token import KeySet, PublicKey
 
 VERSION: Final = 1
 
@@ -29,6 +29,7 @@ def bundle_members(
     keys: KeySet,
     ledger_key: NoteKey,
     *,
+    leash_key: PublicKey | None = None,
     tls_root: str | None = None,
     join_token: str | None = None,
 ) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def bundle_members(
         issuer: The verifier's URL.
         keys: The keys that sign its tokens.
         ledger_key: The key that signs its ledger.
+        leash_key: The key that signs permits to use expiring keys, where there is one.
         tls_root: PEM certificates that its TLS certificate ends in, where the machine's own
             roots do not do.
         join_token: Lets a node in, where the policy asks for one.
@@ -48,6 +50,8 @@ def bundle_members(
         "keys": keys.to_jwks(),
         "ledger_key": str(ledger_key),
     }
+    if leash_key is not None:
+        members["leash_key"] = leash_key.jwk()
     if tls_root is not None:
         members["tls_root"] = tls_root
     if join_token is not None:

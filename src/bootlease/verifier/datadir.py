@@ -6,6 +6,9 @@
     ledger-key.pem    signs checkpoints and receipts: Ed25519, PKCS #8, mode 0600
     event-key.pem     signs security events: RSA of 2048 bits, PKCS #8, mode 0600; made anew where
                       it is lost, for receivers fetch its public half
+    leash-key.pem     signs permits to use expiring keys: P-256, PKCS #8, mode 0600; made where it
+                      is not there: keys that wait for permits by a lost one are over with their
+                      leases, and nodes need a new join bundle
     key-rotations.json  which token key took the place of which (``keyfolder``)
     lock              held while a verifier serves
 
@@ -34,7 +37,7 @@ from bootlease.ledger import LedgerSigner
 from bootlease.ledger.checkpoint import ledger_name
 from bootlease.token import PrivateKeySigner, Signer, strictjson
 from bootlease.token.keys import PrivateKey
-from bootlease.token.publickey import RSA_EXPONENT
+from bootlease.token.publickey import RSA_EXPONENT, KeyKind
 from bootlease.verifier.keys import Keys
 
 SETTINGS: Final = "verifier.json"
@@ -44,6 +47,7 @@ NEXT_SIGNING_KEY: Final = "signing-key.next.pem"
 ROTATIONS: Final = "key-rotations.json"
 LEDGER_KEY: Final = "ledger-key.pem"
 EVENT_KEY: Final = "event-key.pem"
+LEASH_KEY: Final = "leash-key.pem"
 LOCK: Final = "lock"
 
 _SCHEMA: Final = 1
@@ -171,6 +175,15 @@ def make_keys(folder: Path) -> None:
     keep_key(folder / SIGNING_KEY, ec.generate_private_key(ec.SECP256R1()))
     keep_key(folder / LEDGER_KEY, ed25519.Ed25519PrivateKey.generate())
     make_event_key(folder)
+    make_leash_key(folder)
+
+
+def make_leash_key(folder: Path) -> None:
+    """Generate the key for permits where there is none: an older folder has not got it."""
+    if os.path.lexists(folder / LEASH_KEY):
+        return
+    with suppress(FileExistsError):
+        keep_key(folder / LEASH_KEY, ec.generate_private_key(ec.SECP256R1()))
 
 
 def make_event_key(folder: Path) -> None:
@@ -204,6 +217,10 @@ def load_keys(folder: Path, issuer: str) -> Keys:
         MalformedError: One cannot be read, others can read it too, or it is of another kind.
     """
     token, ledger = load_signing_key(folder / SIGNING_KEY), _load_key(folder / LEDGER_KEY)
+    leash = _load_leash_key(folder / LEASH_KEY)
+    if leash is not None and leash.key_id == token.key_id:
+        # What a leash key signs begins with bytes that a node chose.
+        raise MalformedError(f"{folder / LEASH_KEY} is the token key: it must be one of its own")
     if not isinstance(ledger, ed25519.Ed25519PrivateKey):
         raise MalformedError(f"{folder / LEDGER_KEY} is not an Ed25519 key")
     try:
@@ -211,6 +228,7 @@ def load_keys(folder: Path, issuer: str) -> Keys:
             token,
             LedgerSigner(ledger_name(issuer), PrivateKeySigner(ledger)),
             _load_event_key(folder / EVENT_KEY),
+            leash,
         )
     except ValueError as exc:
         raise MalformedError(f"{folder / LEDGER_KEY}: {exc}") from exc
@@ -242,6 +260,15 @@ def _load_event_key(path: Path) -> Signer | None:
         return PrivateKeySigner(key)
     except ValueError as exc:
         raise MalformedError(f"{path}: {exc}") from exc
+
+
+def _load_leash_key(path: Path) -> Signer | None:
+    if not os.path.lexists(path):
+        return None
+    signer = load_signing_key(path)
+    if signer.public.kind is not KeyKind.P256:
+        raise MalformedError(f"{path} is not a key on P-256, which TPMs verify with")
+    return signer
 
 
 def _load_key(path: Path) -> object:

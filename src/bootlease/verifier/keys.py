@@ -1,4 +1,4 @@
-"""What a verifier signs with: one key for tokens, one for its ledger, one for security events."""
+"""What a verifier signs with: tokens, its ledger, security events, permits: a key for each."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ class Keys:
         token: Signs execution tokens.
         ledger: Signs checkpoints and receipts.
         events: Signs security events; None in a folder that was never served since it lost it.
+        leash: Signs permits to use expiring keys, and nothing else; None as above.
     """
 
     token: Signer
     ledger: LedgerSigner
     events: Signer | None
+    leash: Signer | None = None

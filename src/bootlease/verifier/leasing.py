@@ -22,7 +22,6 @@ import asyncio
 import functools
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -33,10 +32,9 @@ from bootlease.appraisal import (
     BootLog,
     appraise,
     boot_log_of,
-    read_boot_log,
     verdict_known,
 )
-from bootlease.errors import MalformedError, VerificationError
+from bootlease.errors import MalformedError, TransportError, VerificationError
 from bootlease.evidence import (
     IMA_LIST,
     Challenge,
@@ -45,18 +43,21 @@ from bootlease.evidence import (
     parse_evidence,
     verify_evidence,
 )
-from bootlease.model import NODES_REMEMBERED, Finding, HashAlg
+from bootlease.model import NODES_REMEMBERED, Finding
 from bootlease.ports import (
     Clock,
     CommitOutcome,
     DecisionCommit,
     EnrolledNode,
+    Standing,
     Store,
     StoredAnswer,
 )
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 from bootlease.verifier.answers import Case, Issuer, grant, refuse
 from bootlease.verifier.asking import demand_current, demand_judgeable, new_challenge
+from bootlease.verifier.bootlogs import ASIDE, BootLogs
+from bootlease.verifier.continuity.doubtful import Doubtful
 from bootlease.verifier.continuity.ending import Ending
 from bootlease.verifier.continuity.indexes import Indexes
 from bootlease.verifier.continuity.live import LiveGrant
@@ -71,8 +72,6 @@ T = TypeVar("T")
 
 TCG_LOG: Final = "tcg"
 _TRIES: Final = 4
-_ASIDE: Final = 256 * 1024
-"""Longer documents are parsed, hashed and replayed on another thread: the loop serves renewals."""
 _LONG_CORE: Final = 4 * 1024
 """Documents with more than this besides the log are parsed on another thread, a few at a time, and
 only where they name a live challenge: made of tiny items, 64 KiB take 50 ms."""
@@ -81,8 +80,9 @@ _LONG_LIST: Final = 8 * 1024
 """IMA lists that are longer are judged on another thread, a few at a time: some 60 entries take
 half a millisecond."""
 _LISTS_AT_ONCE: Final = 2
-_REMEMBERED_LOGS: Final = 256
-_LogKey = tuple[bytes, tuple[HashAlg, ...]]
+_MANY_LEASES: Final = 32
+"""Evidence that asks for more is verified and judged on another thread: 256 keys in a TPM take
+40 ms, and as many wildcards as fit into it some 100."""
 
 _SPENT: Final = Finding(
     "challenge.spent", "The challenge was answered before, by other evidence; ask for a new one."
@@ -137,8 +137,9 @@ class Leasing:
         self._verdicts = AppraisalCache(lock=threading.Lock())
         self._long_cores = asyncio.Semaphore(_LONG_AT_ONCE)
         self._long_lists = asyncio.Semaphore(_LISTS_AT_ONCE)
-        self._logs: OrderedDict[_LogKey, BootLog] = OrderedDict()
+        self._logs = BootLogs(store)
         self._recent = Recent()
+        self._doubtful = Doubtful(ending.live)
         self._grants = Grants(store, registry, limits)
         self._ending = ending
         self._live = ending.live
@@ -182,11 +183,11 @@ class Leasing:
             ProblemError: It cannot be decided about; nothing was recorded or consumed.
         """
         # 1. A lost answer is no second use: the same bytes get the same answer.
-        large = len(body) > _ASIDE
+        large = len(body) > ASIDE
         digest = await _run(large, lambda: hashlib.sha256(body).digest())
         left = self._recent.take(node, nonce_in(body))
         if left is None:
-            standing = await self._store.standing(node, digest, now=self._clock.now())
+            standing = await self._standing(node, digest)
             # Nobody's bytes are parsed in the name of a node that is not enrolled.
             left = Left(_known(standing.node), standing.lineage, None)
             if standing.answer is not None:
@@ -198,19 +199,29 @@ class Leasing:
             decided = await self._decide(left, evidence, (digest, body), large=large)
             if decided is not None:
                 return decided
-            standing = await self._store.standing(node, digest, now=self._clock.now())
+            standing = await self._standing(node, digest)
             left = Left(_known(standing.node), standing.lineage, None)
         raise ProblemError(
             ProblemKind.BUSY, "The node's state keeps changing; try again.", retry_after=1
         )
 
+    async def _standing(self, node: bytes, digest: bytes) -> Standing:
+        before = self._doubtful.of(node)
+        standing = await self._store.standing(node, digest, now=self._clock.now())
+        self._doubtful.settle(node, before, standing.lineage.version)
+        return standing
+
     async def _parsed(self, node: bytes, body: bytes, *, large: bool) -> Evidence:
         core = core_size(body)
         if core > self._limits.evidence_core:
-            raise ProblemError(
-                ProblemKind.TOO_LARGE,
-                f"Evidence without its logs has at most {self._limits.evidence_core} bytes.",
-            )
+            # Strangers' bytes cost by their number: no more of them than the policy has a use for.
+            leases = self._registry.now.policy.policy.lease.max_leases
+            at_most = max(self._limits.evidence_core, leases * self._limits.evidence_core_per_lease)
+            if core > at_most:
+                raise ProblemError(
+                    ProblemKind.TOO_LARGE,
+                    f"Evidence without its logs has at most {at_most} bytes.",
+                )
         if core <= _LONG_CORE:
             return await _run(large, lambda: parse_evidence(body))
         nonce = nonce_in(body)
@@ -243,7 +254,12 @@ class Leasing:
             raise VerificationError(_EXPIRED)
         # 3.
         key = _attestation_key(enrolled.enrolment.ak_public)
-        verified = await _run(large, lambda: verify_evidence(evidence, challenge, key, now=now))
+        authority = self._issuer.authority
+        many = len(evidence.leases) > _MANY_LEASES
+        verified = await _run(
+            large or many,
+            lambda: verify_evidence(evidence, challenge, key, now=now, authority=authority),
+        )
         demand_current(challenge, snapshot.policy.policy, now)
         # 4.
         demand_judgeable(verified, lineage, snapshot, now)
@@ -274,7 +290,15 @@ class Leasing:
         else:
             commit = refuse(case, result, self._issuer)
         # 7.
-        committed = await self._grants.commit(commit)
+        try:
+            committed = await self._grants.commit(commit)
+        except (ProblemError, TransportError) as exc:
+            if granted is not None:
+                # Of its own bound the verifier knows that nothing was stored; a disk that fails at
+                # the end of a commit leaves it open.
+                certain = isinstance(exc, ProblemError)
+                self._doubtful.failed(granted, None if certain else lineage.version)
+            raise
         if committed.answer is not None:
             self._recent.keep(enrolled, commit)
             self._ending.decided(commit, result.findings)
@@ -304,7 +328,7 @@ class Leasing:
             )
 
         if len(case.evidence.logs.get(IMA_LIST, b"")) <= _LONG_LIST:
-            return await _run(large, work)
+            return await _run(large or len(case.evidence.leases) > _MANY_LEASES, work)
         async with self._long_lists:
             return await asyncio.to_thread(work)
 
@@ -362,36 +386,7 @@ class Leasing:
             return await asyncio.to_thread(boot_log_of, verified, banks)
         if verdict_known(self._verdicts, verified, snapshot.accepted, snapshot.policy, now=now):
             return None
-        known = self._logs.get((digest, banks))
-        if known is not None:
-            self._logs.move_to_end((digest, banks))
-            return known
-        log = boot_log_of(verified, banks)
-        return await self._stored_log(digest, banks) if log is None else self._remember(log, banks)
-
-    async def _stored_log(self, digest: bytes, banks: tuple[HashAlg, ...]) -> BootLog:
-        data = await self._store.log(digest)
-        if data is None:
-            raise ProblemError(
-                ProblemKind.LOG_WANTED,
-                "The log that the evidence names is not at hand; send it in full.",
-                findings=[
-                    Finding(
-                        "eventlog.unavailable",
-                        "The event log that the evidence names is not at hand; send it in full.",
-                        seen=digest.hex(),
-                    )
-                ],
-            )
-        if len(data) > _ASIDE:
-            return await asyncio.to_thread(read_boot_log, data, banks)
-        return self._remember(read_boot_log(data, banks), banks)
-
-    def _remember(self, log: BootLog, banks: tuple[HashAlg, ...]) -> BootLog:
-        self._logs[log.digest, banks] = log
-        if len(self._logs) > _REMEMBERED_LOGS:
-            self._logs.popitem(last=False)
-        return log
+        return await self._logs.of(verified, digest, banks)
 
 
 def _rested_on(result: AttestationResult, snapshot: Snapshot) -> tuple[bytes, ...]:

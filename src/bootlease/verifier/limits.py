@@ -30,6 +30,7 @@ class Limits:
         evidence_ima: The same where the policy looks at IMA: a list of 24 MiB besides.
         evidence_core: Longest evidence document without its logs; bounds what the parser builds.
             64 leases on certified keys, with the signatures of an RSA AK, are some 55 kB.
+        evidence_core_per_lease: The same for each lease, where policy grants more of them at once.
         enrolment: Longest enrolment message.
         admin: Longest admin upload but those of reference sets.
         reference: Longest reference set; one of 250,000 files has this length.
@@ -83,6 +84,7 @@ class Limits:
     evidence: int = 10 * 1024 * 1024
     evidence_ima: int = 34 * 1024 * 1024
     evidence_core: int = 64 * 1024
+    evidence_core_per_lease: int = 1024
     enrolment: int = 64 * 1024
     admin: int = 4 * 1024 * 1024
     reference: int = 32 * 1024 * 1024

@@ -218,8 +218,12 @@ class Registry:
         """Demand that every set which a policy accepts is registered; the first may come before.
 
         Raises:
-            MalformedError: One is not.
+            MalformedError: One is not, or the policy costs too much to decide by.
         """
+        try:
+            policy.authorization.policies.demand_affordable()
+        except MalformedError as exc:
+            raise MalformedError(f"policy: authorization.cedar: {exc}") from exc
         if self._snapshot.active is None:
             return
         # A name that nothing is registered under is a typo far more often than a plan, and would

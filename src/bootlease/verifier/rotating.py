@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
+from bootlease.ledger.governance import KEY_ROTATED
 from bootlease.ports import Clock, Store
 from bootlease.token import Signer, VerificationKey, base64url
 from bootlease.token.keyrotation import MAX_ROTATIONS, sign_rotation
 from bootlease.verifier.loglines import log_event
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.tokenkeys import Rotated, TokenKeys
-
-KEY_ROTATED: Final = "key.rotated"
 
 
 class KeyMaker(Protocol):

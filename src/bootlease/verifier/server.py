@@ -31,6 +31,7 @@ from bootlease.verifier.datadir import (
     exclusive,
     load_keys,
     make_event_key,
+    make_leash_key,
     read_settings,
 )
 from bootlease.verifier.http_protocol import MAX_HEADERS, protocol_within
@@ -142,6 +143,7 @@ def serve(options: ServeOptions, open_store: OpenStore) -> None:
     with exclusive(options.data), _bound(options.listen) as listening:
         if keys.events is None:
             make_event_key(options.data)
+        make_leash_key(options.data)
         KeyFolder(options.data, settings.issuer).recover()
         keys = load_keys(options.data, settings.issuer)
         store = open_store(options.data / DATABASE, keys.ledger, keys.ledger.key.name)

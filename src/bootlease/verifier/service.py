@@ -165,7 +165,7 @@ async def build_service(
     registry = Registry(store, ticking, await load_snapshot(store))
     tokens = TokenKeys(keys.token, rotations)
     tokens.revoked = lambda: registry.now.revoked.keys
-    who = Issuer(issuer, tokens, code_identity())
+    who = Issuer(issuer, tokens, code_identity(), keys.leash)
 
     def counting() -> KeySet:
         return tokens.counting(ticking.now())

@@ -64,6 +64,29 @@ def test_every_kind_of_decision_is_made_again_to_the_byte(history: RecordedHisto
         ]
 
 
+def test_a_grant_that_leaves_something_out_is_made_again_to_the_byte(
+    history: RecordedHistory,
+) -> None:
+    """Record, notes, claims and what the node was told of each lease are those of then."""
+    denied = dataclasses.replace(default_lease(("deploy:prod",)), optional=True)
+    decided = history.decide([denied, default_lease(), denied])
+    assert [each.effect for each in decided.record.findings] == [Effect.NOTES] * 2
+    assert len(decided.claims) == 1
+    again = Replayer(history).replay(DecisionRecord.parse(decided.record.encoded), digests(decided))
+    assert (again.findings, again.record) == ((), decided.record.encoded)
+    assert [each.encoded() for each in again.claims] == [each.encoded() for each in decided.claims]
+    assert again.result is not None
+    assert [each.index for each in again.result.denied] == [0, 2]
+
+
+def test_a_left_out_lease_cannot_be_recorded_as_granted(history: RecordedHistory) -> None:
+    """Nor a granted one as left out: the number of leases follows from the evidence."""
+    denied = dataclasses.replace(default_lease(("deploy:prod",)), optional=True)
+    decided = history.decide([denied, default_lease()])
+    again = replayed(history, decided, leases=decided.record.leases * 2)
+    assert ids(again) == ["replay.record.differs"]
+
+
 def test_the_order_of_replays_changes_nothing(history: RecordedHistory) -> None:
     """What was replayed before, and by which replayer, does not show in a replay."""
     recorded = varied(history)

@@ -185,6 +185,21 @@ def test_keys_in_the_clear_are_wrong_usage(keys: str) -> None:
     assert verify(jwt(), "http://verifier.example/keys") == 2
 
 
+@pytest.mark.parametrize(
+    ("protection", "words"),
+    [
+        (KeyProtection.PROCESS, "held by a process"),
+        (KeyProtection.TPM_EXPIRING, "which lets it be used under a permit only"),
+    ],
+)
+def test_show_says_where_the_key_lives(
+    protection: KeyProtection, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each kind of key in words."""
+    assert run(["token", "show", FakeIssuer(99).jwt(current(protection=protection))]) == 0
+    assert words in capsys.readouterr().out
+
+
 def test_show_says_that_nothing_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """A stranger's token is shown, with words for numbers, under a warning."""
     token = FakeIssuer(99).jwt(current(protection=KeyProtection.TPM))

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootlease.endorsement import (
+    CertificateStatus,
     RevocationList,
-    Standing,
     TrustedRoots,
     parse_certificate,
     parse_certificates,
@@ -47,10 +47,10 @@ def crl(*revoked: bytes, made: float = 0, due: float = 7, number: int = 1) -> by
     )
 
 
-def standing(*lists: bytes, now: float = 1, serial: bytes = SERIAL) -> Standing:
+def status(*lists: bytes, now: float = 1, serial: bytes = SERIAL) -> CertificateStatus:
     """Return what these lists say of the leaf."""
     roots = TrustedRoots.of([CA.intermediate_der, *lists])
-    return roots.standing(ISSUER, serial, now=at(now))
+    return roots.status(ISSUER, serial, now=at(now))
 
 
 def test_a_list_is_read() -> None:
@@ -64,33 +64,33 @@ def test_a_list_is_read() -> None:
 
 def test_what_is_listed_is_revoked_and_nothing_else() -> None:
     """A serial number is its issuer's alone."""
-    assert standing(crl(LEAF)) is Standing.REVOKED
-    assert standing(crl(OTHER)) is Standing.GOOD
-    assert standing(crl()) is Standing.GOOD
-    assert standing() is Standing.UNKNOWN
+    assert status(crl(LEAF)) is CertificateStatus.REVOKED
+    assert status(crl(OTHER)) is CertificateStatus.GOOD
+    assert status(crl()) is CertificateStatus.GOOD
+    assert status() is CertificateStatus.UNKNOWN
     roots = TrustedRoots.of([CA.intermediate_der, crl(LEAF)])
-    assert roots.standing(bytes(32), SERIAL, now=at(1)) is Standing.UNKNOWN
+    assert roots.status(bytes(32), SERIAL, now=at(1)) is CertificateStatus.UNKNOWN
 
 
 def test_a_list_grows_old() -> None:
     """After the next one is due, absence from it says nothing; presence still does."""
-    assert standing(crl(), now=7) is Standing.GOOD
-    assert standing(crl(), now=7.01) is Standing.OUTDATED
-    assert standing(crl(LEAF), now=70) is Standing.REVOKED
+    assert status(crl(), now=7) is CertificateStatus.GOOD
+    assert status(crl(), now=7.01) is CertificateStatus.OUTDATED
+    assert status(crl(LEAF), now=70) is CertificateStatus.REVOKED
 
 
 def test_the_latest_list_counts_in_whatever_order_they_came() -> None:
     """A certificate that is on hold today may be good tomorrow, never the other way round."""
     first, second = crl(LEAF), crl(made=2, due=9, number=2)
     for lists in ((first, second), (second, first)):
-        assert standing(*lists, now=1) is Standing.REVOKED
-        assert standing(*lists, now=3) is Standing.GOOD
+        assert status(*lists, now=1) is CertificateStatus.REVOKED
+        assert status(*lists, now=3) is CertificateStatus.GOOD
 
 
 def test_of_two_lists_of_one_day_the_higher_number_counts() -> None:
     """A CA that revokes twice a day numbers its lists."""
     first, second = crl(number=1), crl(LEAF, number=2)
-    assert standing(first, second) is standing(second, first) is Standing.REVOKED
+    assert status(first, second) is status(second, first) is CertificateStatus.REVOKED
 
 
 def test_a_list_of_nobody_who_is_trusted_is_refused() -> None:

@@ -55,6 +55,8 @@ leases = st.builds(
     audience=st.text(min_size=1, max_size=40),
     confirmation=confirmations,
     encoding=st.sampled_from(TokenEncoding),
+    level=st.none() | st.integers(0, 3),
+    optional=st.booleans(),
 )
 bindings = st.builds(
     Binding,
@@ -351,7 +353,10 @@ LEASE = {"scope": ["tool:a"], "aud": "x", "cnf": {"key": b"k"}, "enc": "cwt"}
         ({"quote": "text"}, "another type"),
         ({"quote": bytes(5000)}, "more than 4096"),
         ({"leases": []}, "no lease"),
-        ({"leases": [LEASE] * 65}, "more than 64"),
+        ({"leases": [LEASE] * 257}, "more than 256"),
+        ({"leases": [LEASE | {"opt": False}]}, "goes without it"),
+        ({"leases": [LEASE | {"opt": 1}]}, "another type"),
+        ({"leases": [LEASE | {"opt": None}]}, "another type|lacks"),
         ({"leases": [LEASE | {"scope": []}]}, "scope"),
         ({"leases": [LEASE | {"scope": ["a b"]}]}, "'a b' is not a scope name"),
         ({"leases": [LEASE | {"scope": ["repo*"]}]}, "is not a scope name"),
@@ -429,7 +434,13 @@ def request(**changes: Any) -> LeaseRequest:
 
 @pytest.mark.parametrize(
     "change",
-    [{"scope": ("tool:b",)}, {"audience": "y"}, {"encoding": TokenEncoding.JWT}, {"level": 0}],
+    [
+        {"scope": ("tool:b",)},
+        {"audience": "y"},
+        {"encoding": TokenEncoding.JWT},
+        {"level": 0},
+        {"optional": True},
+    ],
 )
 def test_the_scope_digest_covers_all_that_a_lease_is_for(change: dict[str, Any]) -> None:
     """Whatever a lease is for changes its scope digest, and leaves the key's alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,12 +25,18 @@ from bootlease.evidence import (
     scope_digest,
     verify_evidence,
 )
+from bootlease.evidence import verify as verify_module
 from bootlease.evidence.binding import qualifying_data
 from bootlease.model import HashAlg
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.token import KeyProtection, PublicKey
-from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
+from bootlease.tpm import (
+    AttestationKey,
+    accept_attestation_key,
+    parse_public,
+    verify_certification,
+)
 
 NOW = 1_800_000_000
 LOG = b"a log; its meaning is not this module's affair"
@@ -115,6 +122,29 @@ def test_a_key_certified_by_another_tpm_is_refused(
     stranger = SimulatedNode(LocalCA.create()).bound_key()
     lease = LeaseRequest(("tool:a",), "x", stranger.certification)
     assert refusals(attest(node, challenge, lease), challenge, key) == {"certify.signature.invalid"}
+
+
+def test_what_one_ak_certified_is_remembered_for_that_ak_alone(
+    node: SimulatedNode, challenge: Challenge, key: AttestationKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key is certified once and renewed often; another AK finds nothing remembered."""
+    lease = LeaseRequest(("tool:a",), "x", node.bound_key().certification)
+    verified: list[bytes] = []
+
+    def counted(attest: bytes, *others: Any) -> Any:
+        verified.append(attest)
+        return verify_certification(attest, *others)
+
+    monkeypatch.setattr(verify_module, "verify_certification", counted)
+    for _ in range(3):
+        verify_evidence(attest(node, challenge, lease), challenge, key, now=NOW)
+    assert len(verified) == 1
+    other = SimulatedNode(LocalCA.create())
+    others = accept_attestation_key(parse_public(other.ak_public()))
+    for _ in range(2):
+        found = refusals(attest(other, challenge, lease), challenge, others)
+        assert found == {"certify.signature.invalid"}
+    assert len(verified) == 3
 
 
 def test_a_certification_of_another_key_is_refused(

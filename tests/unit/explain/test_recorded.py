@@ -8,6 +8,7 @@ import pytest
 
 from bootlease.errors import VerificationError
 from bootlease.explain import LookingBack, Status, explain_decision
+from bootlease.model import Effect
 from bootlease.testing.boot import SimulatedBoot, simulate_boot
 from bootlease.testing.examples import grub_description
 from bootlease.testing.recorded import RecordedHistory
@@ -176,6 +177,17 @@ def test_a_wish_that_is_denied_is_no_matter_of_the_boot(history: RecordedHistory
     assert explanation.nearest.matches
     assert explanation.advice.commands == ()
     assert "authorization.cedar" in explanation.advice.remedies[0]
+
+
+def test_a_lease_that_was_left_out_is_told_with_the_grant(history: RecordedHistory) -> None:
+    """A grant has nothing to mend, and still says which lease policy denied and why."""
+    denied = dataclasses.replace(default_lease(("deploy:prod",)), optional=True)
+    history.decide([default_lease(), denied])
+    explanation = explained(history).explanation
+    assert explanation.refusing == ()
+    (note,) = explanation.findings
+    assert (note.id, note.effect) == ("policy.scope.denied", Effect.NOTES)
+    assert note.message.startswith("Lease 2 of 2 is left out. ")
 
 
 def test_secure_boot_switched_off_is_a_change_of_meaning(

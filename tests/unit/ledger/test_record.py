@@ -141,12 +141,13 @@ def test_a_member_of_another_kind_is_malformed(number: int, value: object) -> No
     "member",
     ["node", "evidence", "enrolment", "lineage_root", "lineage_previous", "previous", "high_water"],
 )
-def test_a_digest_of_another_size_is_no_records(member: str) -> None:
+@pytest.mark.parametrize("size", [0, 31])
+def test_a_digest_of_another_size_is_no_records(member: str, size: int) -> None:
     """Members of fixed size have it, in a record that is made and in one that is read."""
     with pytest.raises(ValueError, match="another size"):
-        dataclasses.replace(GRANT, **{member: bytes(31)})  # type: ignore[arg-type]  # all bytes
+        dataclasses.replace(GRANT, **{member: bytes(size)})  # type: ignore[arg-type]  # all bytes
     members = cbor.decode(GRANT.encoded, max_bytes=1 << 16)
     place = members.index(getattr(GRANT, member))
-    members[place] = bytes(31)
+    members[place] = bytes(size)
     with pytest.raises(MalformedError, match="another size"):
         DecisionRecord.parse(cbor.encode(members))

@@ -86,7 +86,15 @@ def test_a_new_lineage_needs_its_logs_in_full(verified: VerifiedEvidence) -> Non
 
 def test_a_head_that_is_not_live_is_refused(verified: VerifiedEvidence) -> None:
     """An ended lineage cannot be continued."""
-    assert ids(None, renewal(verified)) == ["lineage.unknown-head"]
+    evidence = renewal(verified)
+    assert ids(None, evidence) == ["lineage.unknown-head"]
+    asked, _ = continue_lineage(None, evidence, now=NOW)
+    assert (asked.root, asked.previous, asked.sequence, asked.began_at) == (
+        evidence.digest,
+        evidence.previous,
+        0,
+        NOW,
+    )
 
 
 def test_another_head_is_refused(verified: VerifiedEvidence) -> None:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootlease.node.agent import NodeAgent, Settings
+from bootlease.model import Finding
+from bootlease.node.agent import NodeAgent
 from bootlease.node.confirm import Confirmation
 from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
-from bootlease.node.memory import Memory, parse_memory
-from bootlease.node.wishes import LeaseWish
+from bootlease.node.memory import Memory, Sent, parse_memory
+from bootlease.node.settings import Settings
+from bootlease.node.wish import LeaseWish
+from bootlease.node.wishbook import Wishes
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description
 from bootlease.testing.scripted_verifier import ScriptedVerifier
@@ -34,14 +37,16 @@ class Handed:
 
     tokens: list[HeldLease] = field(default_factory=list)
     out: bool = False
+    over: list[tuple[EndReason, tuple[Finding, ...]]] = field(default_factory=list)
 
     def granted(self, lease: HeldLease) -> None:
         """Take a lease."""
         self.tokens.append(lease)
         self.out = True
 
-    def ended(self) -> None:
+    def ended(self, reason: EndReason, findings: tuple[Finding, ...]) -> None:
         """Give everything back."""
+        self.over.append((reason, findings))
         self.out = False
 
 
@@ -50,6 +55,7 @@ class Kept:
     """An agent's memory that outlives the agent."""
 
     memory: Memory = field(default_factory=lambda: Memory("boot-1"))
+    sent: Sent | None = None
 
     def load(self) -> Memory:
         """Return what is remembered."""
@@ -58,6 +64,14 @@ class Kept:
     def save(self, memory: Memory) -> None:
         """Remember, by way of the file's form."""
         self.memory = parse_memory(memory.encode())
+
+    def load_sent(self) -> Sent | None:
+        """Return what was sent last."""
+        return self.sent
+
+    def save_sent(self, sent: Sent) -> None:
+        """Remember it, by way of the file's form."""
+        self.sent = Sent.parse(sent.encode())
 
 
 class NodeLog:
@@ -93,6 +107,7 @@ class Rig:
         *wishes: LeaseWish,
         confirmation: Confirmation = Confirmation.PROCESS,
         jitter: Callable[[], float] | None = None,
+        book: Wishes | None = None,
     ) -> NodeAgent:
         """Start an agent, as after a restart of its process."""
         self.keeper = LeaseKeeper(
@@ -109,6 +124,7 @@ class Rig:
             jitter=jitter or (lambda: self.jitter),
             say=self.said.append,
             ima=self.ima,
+            wishes=book,
         )
 
 

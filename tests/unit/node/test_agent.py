@@ -13,7 +13,7 @@ from bootlease.model import ClockInfo, Finding
 from bootlease.node.calls import UnavailableError
 from bootlease.node.confirm import Confirmation
 from bootlease.node.lease import EndReason
-from bootlease.node.wishes import LeaseWish
+from bootlease.node.wish import LeaseWish
 from bootlease.testing.set_clock import SetClock
 from bootlease.testing.simulated_node import SimulatedNode
 from bootlease.token import KeyProtection, LineageClaim
@@ -465,9 +465,15 @@ def test_unsafe_quote_is_sent_as_it_is(rig: Rig) -> None:
     )
 
 
+HINT = (
+    "hint: run with --ek-algorithm ecc-p256, or write"
+    ' ek_algorithm = "ecc-p256" under [node] in its configuration'
+)
+
+
 @pytest.mark.parametrize(
     ("expected", "notes"),
-    [("ecc-p256", ["hint: run with --ek-algorithm ecc-p256"]), ("ecc-p521", []), (None, [])],
+    [("ecc-p256", [HINT]), ("ecc-p521", []), (None, [])],
 )
 def test_ek_of_another_kind(rig: Rig, expected: str | None, notes: list[str]) -> None:
     """A verifier that wants another endorsement key is answered with the option that has it."""

@@ -9,10 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bootlease.errors import VerificationError
-from bootlease.evidence import LeaseAnswer, TokenEncoding, parse_evidence
-from bootlease.model import ClockInfo
+from bootlease.evidence import DeniedLease, LeaseAnswer, TokenEncoding, parse_evidence
+from bootlease.model import ClockInfo, Effect, Finding
 from bootlease.node.answer import Expectation, verify_answer
-from bootlease.node.wishes import LeaseWish
+from bootlease.node.wish import LeaseWish
 from bootlease.token import LineageClaim, PublicKey
 from bootlease.tpm import parse_attest
 
@@ -79,6 +79,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "wishes": (LeaseWish(("tool:search",), AUDIENCE, TokenEncoding.JWT),)
     },
     "answer.confirmation-key.mismatch": {"keys": (OTHER_KEY,)},
+    "answer.level.mismatch": {"wishes": (LeaseWish(("tool:search",), AUDIENCE, level=3),)},
     "answer.evidence.mismatch": {"evidence": bytes(32)},
     "answer.boot.mismatch": {"clock": ClockInfo(0, 99, 0, safe=True)},
     "answer.lineage.mismatch": {"lineage": LineageClaim(bytes(32), 0)},
@@ -116,6 +117,58 @@ def test_expired(exchange: Exchange) -> None:
     """A token that is over by the verifier's clock is refused."""
     exchange.now += 200
     assert exchange.findings() == ["token.expired"]
+
+
+NOTE = Finding("policy.scope.denied", "Not that.", Effect.NOTES)
+SEARCH = LeaseWish(("tool:search",), AUDIENCE)
+WANTED = LeaseWish(("tool:prod",), AUDIENCE)
+OPTIONAL = dataclasses.replace(WANTED, optional=True)
+
+
+def test_what_was_optional_may_be_left_out(exchange: Exchange) -> None:
+    """The others are verified, and the answer says which wish each token is for."""
+    key = exchange.expected.keys[0]
+    for place, wishes in ((0, (OPTIONAL, SEARCH)), (1, (SEARCH, OPTIONAL))):
+        denied = (DeniedLease(place, (NOTE,)),)
+        answer = dataclasses.replace(exchange.answer, denied=denied)
+        expected = dataclasses.replace(exchange.expected, wishes=wishes, keys=(key, key))
+        (token,) = verify_answer(answer, expected, now=exchange.now)
+        assert token.claims.scope == ("tool:search",)
+        assert answer.granted() == (1 - place,)
+
+
+def test_what_was_wanted_is_not_left_out(exchange: Exchange) -> None:
+    """Only what the agent gave leave for may be missing."""
+    key = exchange.expected.keys[0]
+    exchange.expected = dataclasses.replace(
+        exchange.expected, wishes=(WANTED, SEARCH), keys=(key, key)
+    )
+    denied = (DeniedLease(0, (NOTE,)),)
+    exchange.answer = dataclasses.replace(exchange.answer, denied=denied)
+    assert exchange.findings() == ["answer.denied.mismatch"]
+
+
+def test_a_token_stands_at_its_own_wish(exchange: Exchange) -> None:
+    """A verifier that says it left out the other one has granted what was not asked for there."""
+    key = exchange.expected.keys[0]
+    exchange.expected = dataclasses.replace(
+        exchange.expected, wishes=(OPTIONAL, SEARCH), keys=(key, key)
+    )
+    denied = (DeniedLease(1, (NOTE,)),)
+    exchange.answer = dataclasses.replace(exchange.answer, denied=denied)
+    assert exchange.findings() == ["answer.denied.mismatch", "answer.scope.mismatch"]
+
+
+@pytest.mark.parametrize("places", [(), (0, 1), (2,), (255,)])
+def test_every_wish_is_granted_or_denied(exchange: Exchange, places: tuple[int, ...]) -> None:
+    """None is missing without a word, and none is denied that was never asked for."""
+    key = exchange.expected.keys[0]
+    exchange.expected = dataclasses.replace(
+        exchange.expected, wishes=(OPTIONAL, OPTIONAL), keys=(key, key)
+    )
+    denied = tuple(DeniedLease(place, (NOTE,)) for place in places)
+    exchange.answer = dataclasses.replace(exchange.answer, denied=denied)
+    assert exchange.findings() == ["answer.leases.mismatch"]
 
 
 LEASE_FIELDS: dict[str, dict[str, Any]] = {

@@ -39,6 +39,14 @@ def bundle(**changes: Any) -> bytes:
     ).encode()
 
 
+def test_a_leash_key_is_no_part_of_who_the_verifier_is() -> None:
+    """A node that gets a bundle with one stays enrolled."""
+    with_one, without = parse_bundle(bundle(leash_key=KEY.public.jwk())), parse_bundle(bundle())
+    assert with_one.leash_key == KEY.public
+    assert without.leash_key is None
+    assert with_one.digest == without.digest
+
+
 def test_good(local_ca: LocalCA) -> None:
     """A bundle gives issuer, keys, TLS root and join token."""
     pem = local_ca.root.public_bytes(serialization.Encoding.PEM).decode()
@@ -96,6 +104,14 @@ WRONG: dict[str, dict[str, Any]] = {
     "ledger key of another form": {"ledger_key": "verifier.example/ledger"},
     "TLS root no PEM": {"tls_root": "none"},
     "TLS root no text": {"tls_root": 1},
+    "leash key no JWK": {"leash_key": "key"},
+    "leash key off its curve": {"leash_key": {**KEY.public.jwk(), "y": KEY.public.jwk()["x"]}},
+    "leash key on another curve": {
+        "leash_key": PublicKey.from_cryptography(
+            ec.generate_private_key(ec.SECP384R1()).public_key()
+        ).jwk()
+    },
+    "leash key private": {"leash_key": {**KEY.public.jwk(), "d": "AA"}},
     "join token empty": {"join_token": ""},
     "join token too long": {"join_token": "a" * 129},
     "join token no text": {"join_token": 1},
@@ -135,7 +151,10 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(["issuer", "keys", "ledger_key", "tls_root", "join_token", "v"]), JSON)
+@given(
+    st.sampled_from(["issuer", "keys", "ledger_key", "leash_key", "tls_root", "join_token", "v"]),
+    JSON,
+)
 def test_any_member(name: str, value: Any) -> None:
     """Any value of any member gives a bundle or MalformedError, never any other error."""
     try:

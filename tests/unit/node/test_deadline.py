@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bootlease.errors import MalformedError
 from bootlease.model import Finding
 from bootlease.node.calls import UnavailableError
-from bootlease.node.wishes import LeaseWish
+from bootlease.node.wish import LeaseWish
 from bootlease.testing.set_clock import SetClock
 from bootlease.testing.simulated_node import SimulatedNode
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootlease.errors import TransportError
-from bootlease.node.lease import EndReason, HeldLease, LeaseFiles, LeaseKeeper
+from bootlease.model import Finding
+from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
+from bootlease.node.outputs import LeaseFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +40,9 @@ class Stuck:
         if not self.writable:
             raise TransportError("disk full")
 
-    def ended(self) -> None:
+    def ended(self, reason: EndReason, findings: tuple[Finding, ...]) -> None:
         """Remove."""
+        del reason, findings
         self.removals += 1
         if not self.removable:
             raise TransportError("read-only file system")
@@ -54,9 +57,9 @@ def test_files_and_their_modes(lease: HeldLease, tmp_path: Path) -> None:
     assert files.token.read_bytes() == lease.encoded[0]
     assert files.key.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
-    files.ended()
+    files.ended(EndReason.LAPSED, ())
     assert list(tmp_path.iterdir()) == []
-    files.ended()
+    files.ended(EndReason.LAPSED, ())
 
 
 def test_no_folder(lease: HeldLease, tmp_path: Path) -> None:
@@ -131,3 +134,16 @@ def test_wall_clock_ends_it_too(rig: Rig, lease: HeldLease) -> None:
     assert keeper.valid
     rig.clock.wall = float(lease.expires_at)
     assert not keeper.valid
+
+
+def test_a_machine_that_was_suspended(rig: Rig, lease: HeldLease) -> None:
+    """Time that passes while the machine sleeps counts: at the first look the lease is over."""
+    ended: list[EndReason] = []
+    keeper = LeaseKeeper(rig.clock, rig.handed, lambda reason, _: ended.append(reason))
+    keeper.take(lease)
+    # CLOCK_BOOTTIME goes on in sleep; the wall clock is set late, or never.
+    rig.clock.boot += 3600
+    assert keeper.next_look(0.005, 0.25) == 0.005
+    keeper.enforce()
+    assert ended == [EndReason.LAPSED]
+    assert not rig.handed.out

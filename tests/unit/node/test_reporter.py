@@ -8,9 +8,9 @@ import pytest
 
 from bootlease.errors import TransportError, VerificationError
 from bootlease.model import Finding
-from bootlease.node.agent import Outcome
 from bootlease.node.lease import EndReason
-from bootlease.node.run import Reporter
+from bootlease.node.observing import Outcome
+from bootlease.node.reporter import Reporter
 from bootlease.node.status import parse_status
 
 if TYPE_CHECKING:

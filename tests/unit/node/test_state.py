@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from bootlease.errors import MalformedError, TransportError
 from bootlease.evidence import Challenge
 from bootlease.model import Effect, Finding, HashAlg
-from bootlease.node.key_kinds import EKAlgorithm
-from bootlease.node.memory import Enrolment, Lineage, Memory, Question, parse_memory
+from bootlease.node.memory import Enrolment, Lineage, Memory, Question, Sent, parse_memory
 from bootlease.node.state import StateDirectory, boot_id, read_memory, read_status
 from bootlease.node.status import LeaseState, LeaseStatus, Status, parse_status
+from bootlease.node.tpm.key_kinds import EKAlgorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,3 +200,38 @@ def test_a_damaged_record_of_files_is_an_error(tmp_path: Path, damage: bytes) ->
         (state.path / "claimed.json").write_bytes(damage)
         with pytest.raises(MalformedError, match="damaged"):
             state.claim(tmp_path / "token")
+
+
+@pytest.fixture
+def sent() -> Sent:
+    """A renewal that was sent in this boot."""
+    challenge = Challenge(bytes(32), b"n" * 32, 100, 220, {HashAlg.SHA256: (0,)})
+    return Sent(boot_id(), Question(challenge, 12.5), 13.25, b"evidence")
+
+
+def test_what_was_sent_is_read_back(tmp_path: Path, sent: Sent) -> None:
+    """The renewal that was sent last outlives the agent, and no other boot."""
+    with StateDirectory(tmp_path / "state") as directory:
+        assert directory.load_sent() is None
+        directory.save_sent(sent)
+        assert directory.load_sent() == sent
+        directory.save_sent(dataclasses.replace(sent, boot_id="another"))
+        assert directory.load_sent() is None
+    assert stat.S_IMODE((tmp_path / "state" / "sent.cbor").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\xa0", b"\xa1\x61v\x02"])
+def test_what_was_sent_may_be_torn(tmp_path: Path, data: bytes) -> None:
+    """What a loss of power left of it counts as nothing: the lineage has ended anyway."""
+    with StateDirectory(tmp_path / "state") as directory:
+        (tmp_path / "state" / "sent.cbor").write_bytes(data)
+        assert directory.load_sent() is None
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_that_were_sent(data: bytes) -> None:
+    """Any bytes are what was sent, or malformed."""
+    try:
+        Sent.parse(data)
+    except MalformedError:
+        return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import cedarpy
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootlease.bootstate.tri import Tri
+from bootlease.errors import MalformedError
 from bootlease.policy import Authorization, Facts, ScopeVerdict
-from bootlease.policy.facts import node_entity, request
+from bootlease.policy.cedar import Answer, CedarEntities
+from bootlease.policy.facts import entity, node_entity, request
 from bootlease.testing.policies import permit
 from bootlease.token import KeyProtection, Tier, TrustVector
 from bootlease.token.scope import covers, is_scope_name
@@ -104,6 +107,26 @@ def test_a_name_in_a_condition_counts_as_well(condition: str) -> None:
     assert granted(cedar, "a:y")
 
 
+@pytest.mark.parametrize("name", ["a:b/x", "a:b/x/*", "a:b/*", "a:*"])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'when { resource in Scope::"a:b/*" }',
+        'when { resource is Scope in Scope::"a:b/*" }',
+        'unless { !(resource in [Scope::"a:b/*", Scope::"c"]) }',
+    ],
+)
+def test_a_name_that_no_policy_mentions_is_in_a_wildcard_of_a_condition(
+    condition: str, name: str
+) -> None:
+    """What is forbidden in a condition is forbidden for names that nobody thought of."""
+    cedar = (
+        f"permit (principal, action, resource); forbid (principal, action, resource) {condition};"
+    )
+    assert granted(cedar, "a:c")
+    assert not granted(cedar, name)
+
+
 def test_a_wildcard_is_not_granted_for_its_own_name() -> None:
     """A policy that permits the name as it is written permits nothing under it."""
     cedar = 'permit (principal, action, resource == Scope::"a:*");'
@@ -190,6 +213,41 @@ def test_what_cannot_be_evaluated_denies() -> None:
     (verdict,) = decide(cedar, "a:x", facts=Facts(reset_count=2))
     assert not verdict.granted
     assert "overflow" in verdict.errors[0]
+
+
+def test_what_cannot_be_evaluated_denies_where_it_is_about() -> None:
+    """A policy that fails says nothing of names that its head is not about."""
+    broken = "when { 9223372036854775807 + principal.reset_count > 0 }"
+    cedar = f'{permit(["a:*"])} forbid (principal, action, resource in Scope::"a:b/*") {broken};'
+    facts = Facts(node=NODE, reset_count=1)
+    inside, outside, around = decide(cedar, "a:b/x", "a:c", "a:*", facts=facts)
+    assert (inside.granted, outside.granted, around.granted) == (False, True, False)
+    assert inside.errors == around.errors != outside.errors == ()
+
+
+def test_a_policy_that_is_not_what_was_cut_from_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a policy says apart from its head is compared with what Cedar's parser made of it."""
+    monkeypatch.setattr(
+        "bootlease.policy.cedar.permitting",
+        lambda *_, **__: "permit (principal, action, resource);",
+    )
+    with pytest.raises(ValueError, match="cannot be told from its head"):
+        Authorization(f"{permit(['a:*'])} forbid (principal, action, resource) when {{ false }};")
+
+
+def test_a_name_without_an_answer_is_not_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that answers fewer requests than it was asked is a defect, and no permit."""
+    rules = Authorization(
+        "permit (principal, action, resource);"
+        'forbid (principal, action, resource) when { resource == Scope::"a:b" };'
+    )
+    known = rules.known(Facts(node=NODE))
+    rules.decide(known, ("c",), AUDIENCE, KeyProtection.PROCESS)
+    monkeypatch.setattr(cedarpy, "is_authorized_batch", lambda *_: [])
+    with pytest.raises(ValueError, match="shorter"):
+        rules.decide(known, ("a:b",), AUDIENCE, KeyProtection.PROCESS)
 
 
 def test_text_decides_which_policies_are_the_same() -> None:
@@ -301,3 +359,82 @@ def test_a_part_of_a_grant_is_granted(rules: list[str], wider: str, narrower: st
     cedar = "\n".join([*rules, 'permit (principal, action, resource in Scope::"a/*");'])
     if covers(wider, narrower) and granted(cedar, wider):
         assert granted(cedar, narrower)
+
+
+def whole(rules: Authorization, names: Sequence[str], facts: Facts) -> list[Answer]:
+    """Ask Cedar about each name with all policies as they are written."""
+    mentioned = {*rules.policies.scopes}
+    entities = [node_entity(facts)]
+    for name in {*names, *mentioned}:
+        above = [each for each in mentioned if each != name and covers(each, name)]
+        entities.append(entity("Scope", name, above))
+    asked = request(facts.node, names, AUDIENCE, KeyProtection.PROCESS)
+    return list(rules.policies.answer(asked, CedarEntities(entities)))
+
+
+FACTS_ASKED: Final = (
+    "principal.endorsed",
+    "principal.reset_count * 9223372036854775807 > 0",
+    'principal.labels.contains("x") || principal.reset_count > 1',
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(policies(), min_size=1, max_size=6),
+    st.lists(st.sampled_from(FACTS_ASKED), min_size=6, max_size=6),
+    st.tuples(st.booleans(), st.integers(0, 3), st.sampled_from([(), ("x",)])),
+    st.sampled_from(NAMES),
+)
+def test_heads_are_compared_as_cedar_compares_them(
+    rules: list[str], asked: list[str], told: tuple[bool, int, tuple[str, ...]], wanted: str
+) -> None:
+    """Verdict, names and errors are those of Cedar with all policies as they are written."""
+    endorsed, reset_count, labels = told
+    facts = Facts(node=NODE, endorsed=endorsed, reset_count=reset_count, labels=labels)
+    joined = [
+        f"{rule[:-1]} when {{ {condition} }};"
+        for rule, condition in zip(rules, asked, strict=False)
+    ]
+    made = Authorization(
+        "\n".join([*joined, 'permit (principal, action, resource in Scope::"a/*");'])
+    )
+    (verdict,) = made.decide(made.known(facts), (wanted,), AUDIENCE, KeyProtection.PROCESS)
+    (answer,) = whole(made, [wanted], facts)
+    assert verdict.granted == answer.allowed
+    assert verdict.policies == answer.policies
+    assert sorted(verdict.errors) == sorted(answer.errors)
+
+
+def test_a_wildcard_over_many_policies_is_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand policies on a thousand names are asked once, whatever a node asks for."""
+    lines = [
+        f'permit (principal, action, resource in Scope::"r:{at}/*") when {{ principal.endorsed }};'
+        for at in range(1000)
+    ]
+    made = Authorization("\n".join([*lines, permit(["r:*"])]))
+    asked: list[int] = []
+    batch = cedarpy.is_authorized_batch
+
+    def counted(requests: list[Any], *others: Any) -> Any:
+        asked.append(len(requests))
+        return batch(requests, *others)
+
+    monkeypatch.setattr(cedarpy, "is_authorized_batch", counted)
+    known = made.known(Facts(endorsed=True))
+    for names in (("r:*",), ("r:*", "r:7/*", "r:7/x"), ("s:*",)):
+        made.decide(known, names, AUDIENCE, KeyProtection.PROCESS)
+    assert asked == [1]
+
+
+def test_a_costly_text_is_read_but_not_activated() -> None:
+    """What was activated before there was a bound can still be replayed."""
+    looking = [
+        f'permit (principal, action, resource) when {{ resource == Scope::"r:{at}" }};'
+        for at in range(129)
+    ]
+    made = Authorization("\n".join(looking))
+    assert made.policies.looking == 129
+    with pytest.raises(MalformedError, match="129 policies look at resource"):
+        made.policies.demand_affordable()
+    Authorization("\n".join(looking[:128])).policies.demand_affordable()

@@ -128,3 +128,13 @@ def test_a_finding_names_line_and_policy() -> None:
     text = f'{ANY}\n@id("hole") {rule("forbid", condition="when { false }")}'
     (finding,) = check_policy(parse_policy(make_policy(text)), None, now=1)
     assert finding.message == "authorization.cedar, line 2 (hole): its condition is never true."
+
+
+def test_a_policy_that_would_keep_the_verifier_busy() -> None:
+    """Each of many policies tried at each of many names, because of one wildcard."""
+    looking = "".join(
+        rule("permit", condition=f'when {{ resource == Scope::"r:{at}" }}') for at in range(129)
+    )
+    assert found(looking)["costly"] is Effect.REFUSES
+    by_heads = "".join(rule("permit", f'resource == Scope::"r:{at}"') for at in range(129))
+    assert "costly" not in found(by_heads)

@@ -14,6 +14,7 @@ from bootlease.policy.cedartext import (
     MAX_NESTING,
     MAX_OPERATORS,
     MAX_POLICIES,
+    permitting,
     split_policies,
 )
 
@@ -97,3 +98,46 @@ def test_a_text_that_would_end_the_process_is_malformed(nested: str) -> None:
     """A proof file from anybody may hold a policy."""
     with pytest.raises(MalformedError, match="levels"):
         read_cedar(when(nested))
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "headless"),
+    [
+        (
+            'forbid(principal, action, resource in Scope::"a:*") when { true };',
+            'permit(principal, action, resource in Scope::"a:*") when { true };',
+            "permit(principal, action, resource) when { true };",
+        ),
+        (
+            (
+                '@id("forbid") @forbid("(,)") @ permit("x") permit (principal == Node::"n"'
+                ' // , x) forbid (\n , action in [Action::"a,", Action::"b"], resource is'
+                " Scope) unless { f(1, 2) };"
+            ),
+            (
+                'permit (principal == Node::"n" // , x) forbid (\n , action in [Action::"a,",'
+                ' Action::"b"], resource is Scope) unless { f(1, 2) };'
+            ),
+            (
+                'permit (principal == Node::"n" // , x) forbid (\n , action in [Action::"a,",'
+                ' Action::"b"], resource) unless { f(1, 2) };'
+            ),
+        ),
+        (
+            "// forbid (a)\nforbid\n(principal\n,action,\nresource)\n;",
+            "permit\n(principal\n,action,\nresource)\n;",
+            "permit\n(principal\n,action, resource)\n;",
+        ),
+    ],
+)
+def test_a_policy_is_cut_where_its_head_ends(text: str, whole: str, headless: str) -> None:
+    """Whatever stands in its annotations, comments and strings."""
+    (statement,) = split_policies(text)
+    assert permitting(statement, any_scope=False) == whole
+    assert permitting(statement, any_scope=True) == headless
+
+
+def test_what_has_no_head_cannot_be_cut() -> None:
+    """Cedar's parser refuses it before; so does this."""
+    with pytest.raises(MalformedError, match="line 1: a policy without a head"):
+        permitting(split_policies('@id("x") permits (a, b, c);')[0], any_scope=True)

@@ -117,7 +117,7 @@ def test_unknown_keys_are_errors(key: str) -> None:
         ("lease__audiences", '[""]'),
         ("lease__audiences", '["a\\u001b"]'),
         ("lease__max_leases", "0"),
-        ("lease__max_leases", "65"),
+        ("lease__max_leases", "257"),
         ("enrolment__admit", '"everybody"'),
         ("enrolment__admit", '"any-endorsed"'),
         ("enrolment__ek_algorithm", '"rsa-1024"'),

@@ -293,7 +293,8 @@ def test_method_and_path_are_those_of_the_request() -> None:
         exchange = await party.request("/read", raw_path=b"/%72ead", headers=spelled)
         assert exchange.status == 200
         queried = party.headers("/read")
-        exchange = await party.request("/read", raw_path=b"/read?a=b", headers=queried)
+        odd = b"/read?a=b//../%2f"
+        exchange = await party.request("/read", raw_path=odd, headers=queried)
         assert exchange.status == 200
 
     run(test())
@@ -341,9 +342,9 @@ def test_a_base_may_have_a_path() -> None:
     async def test() -> None:
         party = Party()
         party.app = LeaseMiddleware(
-            party.inner, checker=party.checker, base_url=f"{BASE}/v1/", rules=RULES
+            party.inner, checker=party.checker, base_url=f"{BASE}/X/", rules=RULES
         )
-        exchange = await party.request("/read", headers=party.headers("/v1/read"))
+        exchange = await party.request("/read", headers=party.headers("/X/read"))
         assert exchange.status == 200
 
     run(test())

@@ -164,7 +164,9 @@ def test_a_default_port_may_be_written_out() -> None:
     assert "dpop" in auth(httpx2.Request("GET", f"{BASE}/x")).headers
 
 
-@pytest.mark.parametrize("origin", ["tools.example", "ftp://x", "https://", "https://x/path"])
+@pytest.mark.parametrize(
+    "origin", ["tools.example", "ftp://x", "https://", "https://x/path", "https://x/X"]
+)
 def test_the_origin_is_one(origin: str) -> None:
     """A typo is found at the start."""
     with pytest.raises(ValueError, match="origin"):
@@ -445,6 +447,34 @@ def test_one_caller_renews_while_others_go_on() -> None:
     thread.join()
     renewer.clock.now = NOW
     assert renewer.source.current().claims.subject == execution_claims(3).subject
+
+
+@pytest.mark.parametrize("late", [0, 1], ids=["at its end", "after it"])
+def test_who_holds_an_expired_lease_waits_for_the_next(late: int) -> None:
+    """What is over is not given out, however slow the verifier is."""
+    renewer, free, asking = Renewer(), threading.Event(), threading.Event()
+    renewer.source.current()
+    renewer.clock.now = NOW + LIFE + late
+    renew = renewer.renew
+
+    def slow() -> Presentable:
+        asking.set()
+        assert free.wait(10)
+        return renew()
+
+    renewer.source._renew = slow
+    given: list[Presentable] = []
+    threads = [
+        threading.Thread(target=lambda: given.append(renewer.source.current())) for _ in range(2)
+    ]
+    threads[0].start()
+    assert asking.wait(10)
+    threads[1].start()
+    threads[1].join(0.05)
+    free.set()
+    for thread in threads:
+        thread.join(10)
+    assert [each.claims.issued_at for each in given] == [NOW + LIFE + late] * 2
 
 
 def test_all_who_wait_for_a_lease_get_the_same() -> None:

@@ -240,6 +240,19 @@ def test_several_tokens_are_remembered(clock: Clock) -> None:
     assert all(party.check(token) is was for token, was in zip(tokens, first, strict=True))
 
 
+@pytest.mark.parametrize("token_format", list(TokenFormat))
+def test_what_is_remembered_is_small_and_says_the_same(
+    clock: Clock, token_format: TokenFormat
+) -> None:
+    """Of thousands of tokens the payload is kept, from which the claims can be read."""
+    party, token = checker(clock), ISSUED.token(execution_claims(), token_format)
+    verified = party.check(token)
+    assert not verified.members
+    party.recheck(verified)
+    assert verified.claims == execution_claims()
+    assert party.check(token) is verified
+
+
 def test_nothing_is_remembered_where_that_is_asked(clock: Clock) -> None:
     """A size of 0 turns the memory off."""
     party, token = checker(clock, max_seen=0), text_token()
@@ -326,3 +339,40 @@ def test_replay_cache_needs_room_and_time() -> None:
     for options in ({"keep": 0.0}, {"keep": 1.0, "capacity": 0}):
         with pytest.raises(ValueError, match="keeps something"):
             ReplayCache(**options)  # type: ignore[arg-type]  # mixed test options
+    assert ReplayCache(keep=0.5, capacity=1).keep == 0.5
+
+
+def test_the_token_is_what_follows_the_scheme(clock: Clock) -> None:
+    """Blanks around it are HTTP's; any other white space is no part of a token."""
+    token = text_token()
+    arguments = request(token)
+    blanks = {**arguments, "authorization": f"DPoP  {token} "}
+    assert checker(clock).check_request(**blanks).token.claims == execution_claims()
+    for odd in ("\t", "\n", "\N{NO-BREAK SPACE}"):
+        with pytest.raises(MalformedError):
+            checker(clock).check_request(**{**arguments, "authorization": f"DPoP {token}{odd}"})
+
+
+@pytest.mark.parametrize("leeway", [0, 30])
+def test_the_leeway_asked_for_holds_for_every_time(clock: Clock, leeway: int) -> None:
+    """A token from further ahead than that is refused, and one from less far is not."""
+    token = text_token()
+    clock.now = NOW - leeway
+    assert checker(clock, leeway=leeway).check(token)
+    clock.now -= 1
+    with pytest.raises(VerificationError) as caught:
+        checker(clock, leeway=leeway).check(token)
+    assert "token.issued.future" in [finding.id for finding in caught.value.findings]
+
+
+def test_the_age_asked_for_is_that_of_proofs(clock: Clock) -> None:
+    """And the leeway is theirs as well."""
+    strict = {"proof_max_age": 5, "leeway": 0}
+    clock.now = NOW + 5
+    assert checker(clock, **strict).check_request(**request())
+    clock.now = NOW + 6
+    assert refusal(checker(clock, **strict), **request()) == "pop.too-old"
+    clock.now = NOW
+    assert refusal(checker(clock, **strict), **request(iat=NOW + 1)) == "pop.issued.future"
+    lenient = checker(clock, leeway=30)
+    assert lenient.check_request(**request(iat=NOW + 30))

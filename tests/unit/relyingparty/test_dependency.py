@@ -156,3 +156,36 @@ def test_a_websocket_demands_in_the_same_way(client: TestClient) -> None:
             client.websocket_connect(path, headers=given) as socket,
         ):
             pytest.fail("it was opened")
+
+
+def test_what_a_handler_demands_is_what_it_said() -> None:
+    """A dependency made here and now: the scope it names, and none other, is demanded."""
+    app = FastAPI()
+
+    @app.get("/read")
+    def read(caller: Annotated[CheckedRequest, Depends(require("tools:read"))]) -> str:
+        return caller.token.claims.subject
+
+    @app.get("/forgotten")
+    def refused(caller: Annotated[CheckedRequest, Depends(require("tools:write"))]) -> str:
+        del caller
+        return "never"
+
+    guarded = LeaseMiddleware(
+        app,
+        checker=TokenChecker(
+            StaticKeys(ISSUED.keys),
+            issuer=ISSUER,
+            audience=AUDIENCE,
+            continuity=StaticContinuity(ISSUED.continuity(issued_at=int(time.time()))),
+        ),
+        base_url=BASE,
+        rules={"* /*": BY_HANDLER},
+    )
+    client = TestClient(guarded, base_url=BASE)
+    answer = client.get("/read", headers=headers("/read"))
+    assert (answer.status_code, answer.json()) == (200, execution_claims().subject)
+    answer = client.get("/forgotten", headers=headers("/forgotten"))
+    assert answer.status_code == 403
+    bare = TestClient(app, base_url=BASE, raise_server_exceptions=False)
+    assert bare.get("/read").status_code == 500

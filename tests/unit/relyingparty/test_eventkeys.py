@@ -15,7 +15,7 @@ from bootlease.relyingparty.eventkeys import (
     StaticEventKeys,
     configuration_url,
 )
-from bootlease.relyingparty.keysource import DEFAULT_MAX_AGE, MIN_INTERVAL
+from bootlease.relyingparty.keycache import DEFAULT_MAX_AGE, MIN_INTERVAL
 from bootlease.testing.keys import event_signer
 from bootlease.token.eventkeys import EventKey, EventKeySet
 

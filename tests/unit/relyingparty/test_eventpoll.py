@@ -246,3 +246,30 @@ def test_a_secret_is_not_sent_in_the_clear(verifier: Verifier) -> None:
     """Whoever is on the way would have it."""
     with pytest.raises(ValueError, match="https"):
         EventPoller(verifier.poller._receiver, "http://verifier.example/poll", "x")
+
+
+def test_the_pause_begins_anew_after_an_answer(
+    verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was wrong before is over."""
+    pauses: list[float] = []
+
+    class Stopped:
+        def is_set(self) -> bool:
+            return len(pauses) == 3
+
+        def wait(self, seconds: float) -> None:
+            pauses.append(seconds)
+
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+    down = httpx2.ConnectError("down")
+    verifier.answers = [down, down, {"sets": {}}, down]
+    monkeypatch.setattr(verifier.poller, "_stopped", Stopped())
+    verifier.poller._run()
+    assert pauses == [0.5, 1.0, 0.5]
+
+
+def test_as_many_events_as_were_asked_for_are_taken(verifier: Verifier) -> None:
+    """And no more."""
+    verifier.answers = [{"sets": dict.fromkeys(map(str, range(MOST_EVENTS)), "x")}]
+    assert verifier.poller.poll() == MOST_EVENTS

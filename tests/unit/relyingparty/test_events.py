@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bootlease.errors import MalformedError, TransportError, VerificationError
+from bootlease.relyingparty import events
 from bootlease.relyingparty.eventkeys import StaticEventKeys
 from bootlease.relyingparty.events import EventReceiver, PushEndpoint
 from bootlease.testing.keys import event_signer
@@ -375,3 +376,19 @@ def test_only_http_is_answered(listener: Listener) -> None:
     with pytest.raises(RuntimeError, match="over HTTP"):
         asyncio.run(call())
     assert sent == []
+
+
+def test_a_message_without_a_body_adds_nothing() -> None:
+    """ASGI lets a server leave it out."""
+    messages = iter(
+        [
+            {"type": "http.request", "body": b"a", "more_body": True},
+            {"type": "http.request", "more_body": True},
+            {"type": "http.request", "body": b"z"},
+        ]
+    )
+
+    async def receive() -> Any:
+        return next(messages)
+
+    assert asyncio.run(events._body(receive)) == b"az"

@@ -24,7 +24,13 @@ from bootlease.relyingparty.exchange import (
 )
 from bootlease.testing.chains import KEYS, narrowed, pass_on, root_claims, trusting
 from bootlease.testing.tokens import AUDIENCE, ISSUER, LIFE, NOW, FakeIssuer
-from bootlease.token import ExecutionClaims, TokenFormat, base64url, verify_proof
+from bootlease.token import (
+    ExecutionClaims,
+    TokenFormat,
+    base64url,
+    verify_proof,
+    verify_token,
+)
 from bootlease.token.child import child_claims
 from bootlease.token.delegation import holding_of
 from bootlease.token.grants import parse_grant
@@ -129,7 +135,7 @@ def test_the_request_is_a_token_exchange(form: TokenFormat | None) -> None:
 
     given = exchange(answer, grant, form=form)
     (request,) = sent
-    assert str(request.url) == f"{ISSUER}/v1/token"
+    assert (request.method, str(request.url)) == ("POST", f"{ISSUER}/v1/token")
     members = {name: value[0] for name, value in parse_qs(request.content.decode()).items()}
     wanted = {"requested_token_type": JWT} if form else {}
     assert members == {
@@ -148,6 +154,33 @@ def test_the_request_is_a_token_exchange(form: TokenFormat | None) -> None:
         now=NOW,
     )
     assert (given.claims, given.receipt) == (child_of(grant), None)
+
+
+@pytest.mark.parametrize(
+    ("parent", "text", "kind"),
+    [
+        (PARENT, PARENT, ACCESS_TOKEN),
+        (base64url.decode(PARENT), PARENT, ACCESS_TOKEN),
+        (ISSUED.jwt(ROOT), "", JWT),
+    ],
+    ids=["text", "bytes", "JWT"],
+)
+def test_the_parent_is_sent_as_what_it_is(parent: bytes | str, text: str, kind: str) -> None:
+    """A CWT as base64url text, a JWT as it stands."""
+    sent: list[dict[str, list[str]]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append(parse_qs(request.content.decode()))
+        return answering()(request)
+
+    given = exchange(answer, granted(), parent=parent)
+    (members,) = sent
+    assert members["subject_token"] == [text or parent]
+    assert members["subject_token_type"] == [kind]
+    assert (
+        verify_token(given.text, ISSUED.keys, now=NOW, issuer=ISSUER, audience=AUDIENCE).claims
+        == given.claims
+    )
 
 
 def test_a_receipt_comes_along() -> None:
@@ -192,12 +225,36 @@ def test_a_refusal_is_told_in_its_findings() -> None:
         exchange(answering(400, error="invalid_request", error_description="no"), granted())
     (told,) = raised.value.findings
     assert (told.id, told.seen) == ("exchange.refused", "invalid_request")
+    assert "no." in told.message
+
+
+def test_what_was_expected_is_told() -> None:
+    """It is what helps."""
+    finding = {"id": "x.y", "message": "m", "expected": "that", "seen": "this"}
+    with pytest.raises(VerificationError) as raised:
+        exchange(answering(400, error="invalid_grant", findings=[finding]), granted())
+    (told,) = raised.value.findings
+    assert (told.expected, told.seen) == ("that", "this")
+
+
+def test_an_answer_comes_in_pieces() -> None:
+    """And may be as long as it may be."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        body = answering()(request).content
+        body += b" " * (MAX_ANSWER - len(body))
+        return httpx2.Response(
+            200, content=(body[at : at + 999] for at in range(0, len(body), 999))
+        )
+
+    assert exchange(answer, granted()).claims.confirmation == KEYS[1].public
 
 
 @pytest.mark.parametrize(
     "handler",
     [
         answering(500),
+        answering(500, error="invalid_grant"),
         answering(429, detail="wait"),
         answering(400),
         answering(302),
@@ -206,6 +263,7 @@ def test_a_refusal_is_told_in_its_findings() -> None:
         lambda _: httpx2.Response(200, content=b"no JSON"),
         lambda _: httpx2.Response(200, content=b"[]"),
         lambda _: httpx2.Response(200, content=b" " * (MAX_ANSWER + 1)),
+        lambda each: httpx2.Response(200, content=answering()(each).content + b" " * MAX_ANSWER),
     ],
 )
 def test_another_answer_is_none(handler: Handler) -> None:

@@ -98,6 +98,7 @@ def ask(
     }
     asyncio.run(service(scope, receive, send))
     start, body = sent
+    assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
     answered = {name.decode(): value.decode() for name, value in start["headers"]}
     assert len(answered) == len(start["headers"])
     assert answered["content-length"] == str(len(body["body"]))
@@ -346,3 +347,34 @@ def test_it_speaks_http_and_nothing_else() -> None:
     service = ExtAuthz([Site(ORIGIN, checker(), RULES)])
     with pytest.raises(ValueError, match="websocket"):
         asyncio.run(service({"type": "websocket"}, None, None))  # type: ignore[arg-type]  # unused
+
+
+def test_a_question_without_a_target_does_not_pass() -> None:
+    """A server that does not say what was asked for leaves nothing to judge."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/hello",
+        "headers": [(b"host", b"tools.example")],
+    }
+    service = ExtAuthz([Site(ORIGIN, checker(), RULES)])
+    asyncio.run(service(scope, None, send))  # type: ignore[arg-type]  # not called
+    assert sent[0]["status"] == 401
+
+
+@pytest.mark.parametrize(
+    ("origin", "hosts"),
+    [
+        ("https://tools.example", {"tools.example", "tools.example:443"}),
+        ("http://tools.example:8080", {"tools.example:8080"}),
+        ("https://[2001:db8::1]", {"[2001:db8::1]", "[2001:db8::1]:443"}),
+    ],
+)
+def test_a_site_has_its_origins_hosts(origin: str, hosts: set[str]) -> None:
+    """A default port may be spelled out; no other port is its own."""
+    assert Site(origin, checker(), RULES).hosts == hosts

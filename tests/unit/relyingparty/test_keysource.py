@@ -10,7 +10,7 @@ import pytest
 
 from bootlease.errors import MalformedError, TransportError
 from bootlease.relyingparty import FetchedKeys, FileKeys
-from bootlease.relyingparty.keysource import MIN_INTERVAL
+from bootlease.relyingparty.keycache import MIN_INTERVAL
 from bootlease.testing.tokens import FakeIssuer
 from bootlease.token import KeySet
 from bootlease.token.keys import MAX_KEY_SET_BYTES
@@ -192,3 +192,8 @@ def test_wrong_file_is_found_at_the_start(tmp_path: Path) -> None:
     path.write_bytes(b"{}")
     with pytest.raises(MalformedError):
         FileKeys(path)
+
+
+def test_keys_that_never_grow_old_are_fetched_first(publisher: Publisher) -> None:
+    """Nothing in hand is not fresh."""
+    assert publisher.source(max_age=float("inf")).key_set().keys == OLD.keys

@@ -16,7 +16,8 @@ from fastmcp.tools.base import Tool
 from bootlease.relyingparty import StaticKeys, TokenChecker, UnsafeNoContinuity
 from bootlease.relyingparty.mcp import LeaseVerifier, ToolScopes
 from bootlease.relyingparty.rules import PUBLIC, Need
-from bootlease.testing.tokens import ISSUER, NOW, FakeIssuer, execution_claims
+from bootlease.testing.tokens import HOLDER, ISSUER, NOW, FakeIssuer, execution_claims
+from bootlease.token import Algorithm, base64url, make_proof
 
 ISSUED = FakeIssuer()
 URL = "https://tools.example"
@@ -139,3 +140,97 @@ def test_the_relying_party_needs_neither_fastmcp_nor_envoy() -> None:
         text=True,
     )
     assert run.returncode == 0, run.stderr
+
+
+def served(auth: LeaseVerifier, method: str, path: str) -> httpx2.Response:
+    """Ask a server that is guarded so."""
+
+    async def asked() -> httpx2.Response:
+        mcp: FastMCP[None] = FastMCP("t", auth=auth)
+        transport = httpx2.ASGITransport(mcp.http_app())
+        async with httpx2.AsyncClient(transport=transport, base_url=URL) as client:
+            return await client.request(method, path)
+
+    return asyncio.run(asked())
+
+
+def test_the_metadata_says_what_a_client_needs() -> None:
+    """Who gives tokens, which scopes, and that each is bound to a key (RFC 9728 §2)."""
+    auth = verifier(scopes_supported=["tool:*", "mcp:use"], resource_name="Tools")
+    answer = served(auth, "GET", "/.well-known/oauth-protected-resource/mcp")
+    assert answer.json() == {
+        "resource": f"{URL}/mcp",
+        "authorization_servers": [f"{ISSUER}/"],
+        "scopes_supported": ["mcp:use", "tool:*"],
+        "resource_name": "Tools",
+        "dpop_signing_alg_values_supported": [each.value for each in Algorithm],
+        "dpop_bound_access_tokens_required": True,
+    }
+
+
+def test_a_challenge_leads_to_the_metadata() -> None:
+    """And names the scope; no other header is touched."""
+    answer = served(verifier(), "POST", "/mcp")
+    assert answer.status_code == 401
+    where = f"{URL}/.well-known/oauth-protected-resource/mcp"
+    told = f', scope="mcp:use", resource_metadata="{where}"'
+    assert answer.headers["www-authenticate"].endswith(told)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert verifier().challenge() == b', scope="mcp:use"'
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize(("rest", "status"), [("", 404), ("/mcp", 200)])
+def test_the_metadata_is_public(method: str, rest: str, status: int) -> None:
+    """Whoever has no lease has to be told how to get one."""
+    answer = served(verifier(), method, f"/.well-known/oauth-protected-resource{rest}")
+    assert answer.status_code == status
+
+
+def test_the_server_sees_who_asks_and_what() -> None:
+    """The holder's key is the client, the lease's scope the token's, and the body is whole."""
+    claims = execution_claims(audience=f"{URL}/mcp", scope=("mcp:use", "tool:a"))
+    text = ISSUED.jwt(claims)
+    proof = make_proof(HOLDER, htm="POST", htu=f"{URL}/mcp", iat=NOW, jti="j", access_token=text)
+    seen: dict[str, Any] = {}
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        seen.update(scope, body=(await receive())["body"])
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"asked", "more_body": False}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app: Any = server
+    for each in reversed(verifier().get_middleware()):
+        app = each.cls(app, *each.args, **each.kwargs)
+    headers = [
+        (b"x-other", b"kept"),
+        (b"authorization", f"DPoP {text}".encode()),
+        (b"dpop", proof.encode()),
+    ]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/mcp",
+        "raw_path": b"/mcp",
+        "query_string": b"",
+        "headers": headers,
+    }
+    asyncio.run(app(scope, receive, send))
+    assert sent[0] == {"type": "http.response.start", "status": 204, "headers": []}
+    assert seen["body"] == b"asked"
+    token = seen["user"].access_token
+    assert (token.token, token.scopes) == (text, ["mcp:use", "tool:a"])
+    assert token.client_id == base64url.encode(HOLDER.public.thumbprint())
+    assert (token.expires_at, token.resource) == (claims.expires_at, f"{URL}/mcp")
+    assert (token.subject, token.claims) == (claims.subject, claims.to_jwt())
+    assert seen["auth"].scopes == ["mcp:use", "tool:a"]
+    assert dict(seen["headers"])[b"authorization"] == f"Bearer {text}".encode()
+    assert dict(seen["headers"])[b"x-other"] == b"kept"

@@ -317,3 +317,23 @@ def test_only_what_is_its_own_is_closed(world: World) -> None:
         each.close()
         assert each._client.is_closed
     lent.close()
+
+
+@pytest.mark.parametrize(("leeway", "counts"), [(0, False), (20, True)])
+def test_the_leeway_asked_for_is_that_of_statements(
+    world: World,
+    leeway: int,
+    counts: bool,  # noqa: FBT001 - a case
+) -> None:
+    """One from further ahead does not count."""
+    world.changes = {}
+    world.wall += 15
+    text = world.statement().text
+    world.wall -= 15
+    world.answer = lambda: httpx2.Response(200, text=text)
+    source = world.source(leeway=leeway)
+    if counts:
+        assert source.current().issued_at == NOW + 15
+    else:
+        with pytest.raises(VerificationError):
+            source.current()

@@ -22,7 +22,7 @@ from bootlease.ports import (
 )
 from bootlease.store import SQLStore
 from bootlease.store.credentials import are_two_persons
-from bootlease.store.proposals import MAX_PROPOSALS
+from bootlease.store.proposals import MAX_OF_ONE, MAX_PROPOSALS
 from bootlease.testing.store_scene import AUTHOR, NOW, StoreScene
 
 ROOT, ALICE, BOB = b"r" * 32, b"a" * 32, b"b" * 32
@@ -300,11 +300,38 @@ def test_so_many_wait_at_most(scene: StoreScene) -> None:
 
     async def story() -> None:
         operators = scene.store.operators
+        voices = [bytes([number]) * 32 for number in range(1, 4)]
+        for voice in voices:
+            await scene.store.add_credential(
+                voice, label="voice", now=NOW, author=AUTHOR, roles=(Role.OPERATOR,)
+            )
         for number in range(MAX_PROPOSALS):
-            await operators.propose(replace(PROPOSAL, digest=bytes([number]) * 32))
-        late = replace(PROPOSAL, digest=b"z" * 32)
-        with pytest.raises(StoreBusyError):
+            by = voices[number % len(voices)]
+            await operators.propose(replace(PROPOSAL, digest=bytes([number]) * 32, proposer=by))
+        late = replace(PROPOSAL, digest=b"z" * 32, proposer=voices[2])
+        with pytest.raises(StoreBusyError, match="too many"):
             await operators.propose(late)
         await operators.propose(replace(late, proposed_at=LATER, expires_at=LATER + 1))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("other", [ALICE, ROOT, b"?" * 32])
+def test_one_person_keeps_nobody_from_proposing(scene: StoreScene, other: bytes) -> None:
+    """Whatever credentials they made or saw: the others' places stay theirs."""
+
+    async def story() -> None:
+        await people(scene.store)
+        operators = scene.store.operators
+        for number in range(MAX_OF_ONE):
+            by = ALICE if number else other
+            await operators.propose(replace(PROPOSAL, digest=bytes([number]) * 32, proposer=by))
+        one_more = replace(PROPOSAL, digest=b"z" * 32)
+        with pytest.raises(StoreBusyError, match="of this person"):
+            await operators.propose(one_more)
+        # What waits already waits on, and another person is heard.
+        assert await operators.propose(replace(PROPOSAL, digest=bytes(32)))
+        await operators.propose(replace(one_more, proposer=BOB))
+        await operators.propose(replace(one_more, proposed_at=LATER, expires_at=LATER + 1))
 
     asyncio.run(story())

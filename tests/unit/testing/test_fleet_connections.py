@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from bootlease.errors import TransportError
-from bootlease.testing.fleet import ConnectionPool, ProblemAnswerError, Response, request
+from bootlease.testing.fleet import (
+    ConnectionPool,
+    ProblemAnswerError,
+    Response,
+    connections,
+    request,
+)
 from bootlease.testing.fleet.steps import error_kind, problem_kind
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -125,6 +131,46 @@ def test_a_connection_that_says_close_is_replaced() -> None:
             assert (await pool.send(request("/", "", b""))).body == b"hello"
 
     run(replying(closing), work, at_most=1)
+
+
+def test_connections_that_the_server_ended_leave_their_room() -> None:
+    """A server ends what is idle for long; as many requests find their way afterwards."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    async def work(pool: ConnectionPool) -> None:
+        await pool.fill()
+        for _ in range(2):
+            assert pool.room == 3
+            answers = [pool.send(request("/", "", b"")) for _ in range(3)]
+            assert {each.status for each in await asyncio.gather(*answers)} == {200}
+            await asyncio.sleep(0.2)
+
+    run(answer, work, at_most=3)
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be about to end it; its room is another's."""
+    monkeypatch.setattr(connections, "_KEPT", 0.05)
+    peers = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.add(writer.get_extra_info("peername"))
+        await replying(OK)(reader, writer)
+
+    async def work(pool: ConnectionPool) -> None:
+        for _ in range(3):
+            assert (await pool.send(request("/", "", b""))).status == 200
+            # The sweep comes later than that: the request itself has to see it.
+            await asyncio.sleep(0.1)
+
+    run(answer, work, at_most=1)
+    assert len(peers) == 3
 
 
 def test_a_server_that_is_gone_is_said_at_once() -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bootlease.errors import TransportError
 from bootlease.evidence.verify import CERTIFY_LABEL
 from bootlease.model import HashAlg
-from bootlease.node.key_kinds import AKAlgorithm, EKAlgorithm
+from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
 from bootlease.ports import TPMDevice
 from bootlease.testing.boot import simulate_boot
 from bootlease.testing.examples import grub_description, uki_description

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bootlease.errors import TransportError
-from bootlease.testing.story import Story, run_command, run_refused
+from bootlease.testing.story import Story, run_command, run_refused, service
 
 
 def test_failed_command_ends_the_story(tmp_path: Path) -> None:
@@ -30,3 +30,11 @@ def test_commands_are_told_with_short_paths(
     run_command(Story(tmp_path), "--version")
     Story(tmp_path).command(("token", "show", f"{tmp_path}/token"))
     assert capsys.readouterr().out.split("\n")[-2].strip() == "$ bootlease token show token"
+
+
+def test_a_service_has_what_its_environment_is_given() -> None:
+    """A process of the story can be told things that are not in its command line."""
+    reading = "import os; print('it is', os.environ['STORY'], flush=True)"
+    told = {"STORY": "told"}
+    with service("reader", "timeit", "-n1", "-r1", reading, environment=told) as running:
+        running.wait_for("it is told", seconds=10)

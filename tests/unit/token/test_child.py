@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Final
 
 import pytest
@@ -84,3 +84,17 @@ def test_another_key_than_the_grants_gets_nothing() -> None:
             verifier=PARENT.verifier,
             now=NOW,
         )
+
+
+def test_the_audience_is_the_grants() -> None:
+    """Whoever verified the grant decided that it is the lease's own; here it is only taken over."""
+    made = child_claims(
+        PARENT,
+        replace(GRANT, audience="https://other.example"),
+        KEYS[1].public,
+        lease_id=bytes(16),
+        decision=bytes(32),
+        verifier=PARENT.verifier,
+        now=NOW,
+    )
+    assert made.audience == "https://other.example"

@@ -188,6 +188,7 @@ def test_value_outside_the_model_cannot_be_built(name: str) -> None:
         (bytes(32), 1, None),
         (bytes(31), 0, None),
         (bytes(32), 1, bytes(31)),
+        (bytes(32), 1, b""),
         (bytes(32), -1, bytes(32)),
     ],
 )
@@ -246,7 +247,7 @@ CWT_SPOILT: list[tuple[tuple[Any, ...], object]] = [
     ((-66003,), ["fleet", bytes(32), -1]),
     ((-66004,), ["debian-12", "text"]),
     ((-66005,), bytes(31)),
-    ((-66007,), 2),
+    ((-66007,), 3),
     ((-66007,), True),
     ((-66007,), "tpm"),
     ((-66008,), None),

@@ -186,3 +186,18 @@ def test_any_text_is_a_statement_or_an_error_of_ours(text: str) -> None:
     """Parse, or MalformedError, or refused, never any other."""
     with pytest.raises((MalformedError, VerificationError)):
         verify(text)
+
+
+def test_a_statement_may_count_for_one_second() -> None:
+    """That is the shortest; none is signed that counts for less."""
+    assert sign_statement(replace(STATEMENT, expires_at=NOW + 1), ISSUER.signer)
+    with pytest.raises(ValueError, match="valid for 1"):
+        sign_statement(replace(STATEMENT, expires_at=NOW), ISSUER.signer)
+
+
+def test_a_newer_statement_holds_until_its_last_second() -> None:
+    """From then on an older one is heard again: a verifier may have been restored."""
+    newest = verify(said(seq=9, exp=NOW + 10))
+    older = said(seq=8, iat=NOW + 10, exp=NOW + 40)
+    assert findings(older, now=NOW + 14.9, after=newest) == ["continuity.sequence.back"]
+    assert verify(older, now=NOW + 15, after=newest).sequence == 8

@@ -428,7 +428,9 @@ def test_the_algorithm_is_the_keys(name: str) -> None:
         rewrite(GRANT, members=lambda each: each | {"aud": ""}),
         rewrite(GRANT, members=lambda each: each | {"aud": ["x"]}),
         rewrite(GRANT, members=lambda each: each | {"jti": ""}),
+        rewrite(GRANT, members=lambda each: each | {"aud": "x\n"}),
         rewrite(GRANT, members=lambda each: each | {"jti": "x" * 129}),
+        rewrite(GRANT, members=lambda each: each | {"jti": "x\u2028"}),
         rewrite(GRANT, members=lambda each: each | {"iat": -1}),
     ],
 )
@@ -437,6 +439,19 @@ def test_what_is_no_grant_is_refused(text: str) -> None:
     with pytest.raises(MalformedError):
         parse_grant(text)
     assert ids(resigned(ONE, text)) == ["delegation.grant.malformed"]
+
+
+def test_the_id_of_a_grant_reaches_its_bound() -> None:
+    """128 characters are an id."""
+    text = rewrite(GRANT, members=lambda each: each | {"jti": "x" * 128})
+    assert parse_grant(text).jti == "x" * 128
+
+
+@pytest.mark.parametrize("name", ["parent", "thumbprint"])
+def test_text_is_no_digest_of_a_grant(name: str) -> None:
+    """Of 32 characters neither."""
+    with pytest.raises(ValueError, match="is not 32 bytes"):
+        replace(parse_grant(GRANT), **{name: "x" * 32})  # type: ignore[arg-type]  # the point
 
 
 def test_a_grant_is_bounded() -> None:
@@ -537,6 +552,7 @@ def test_a_token_that_was_not_delegated_has_no_chain() -> None:
         verify_chain(ROOT)
     holding = holding_of(ROOT)
     assert (holding.head, holding.depth) == (ROOT.digest, MAX_DEPTH)
+    assert (holding.keys, holding.lease_ids) == ((holding.thumbprint,), (ROOT.lease_id,))
     assert holding.within(2).depth == 2
     assert holding.within(20).depth == MAX_DEPTH
 
@@ -579,6 +595,9 @@ def test_a_grant_is_named_by_its_key_and_id() -> None:
     assert first.use == again.use
     assert len({first.use, other.use, theirs.use}) == 3
     assert first.digest != again.digest
+    # The verifier remembers uses: by another name, a grant would pass again after an upgrade.
+    named = cbor.encode(["bootlease/delegation-use/1", KEYS[0].public.thumbprint(), "one"])
+    assert first.use == hashlib.sha256(named).digest()
 
 
 def test_the_form_of_a_grant_is_fixed() -> None:

@@ -145,3 +145,9 @@ def test_a_list_of_rotations_is_bounded_and_of_texts() -> None:
     ):
         with pytest.raises(MalformedError):
             parse_rotations(data)
+
+
+def test_a_rotation_that_was_followed_is_followed_again() -> None:
+    """A verifier publishes all of them for ever; a key that is trusted stays so, once."""
+    keys = follow_rotations(FIRST, CHAIN, issuer=ISSUER)
+    assert follow_rotations(keys, CHAIN, issuer=ISSUER) is keys

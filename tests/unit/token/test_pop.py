@@ -13,7 +13,7 @@ from bootlease.errors import MalformedError, VerificationError
 from bootlease.testing.tokens import HOLDER, NOW, fixed_signer
 from bootlease.token import PrivateKeySigner, VerifiedProof, base64url, make_proof, verify_proof
 from bootlease.token.jws import encode_header, sign_compact
-from bootlease.token.pop import MAX_PROOF_BYTES, token_hash
+from bootlease.token.pop import MAX_PROOF_BYTES, proof_key, token_hash
 
 URL = "https://tools.example/run"
 TOKEN = "eyJ.a.b"
@@ -227,3 +227,55 @@ def test_confirmation_key_off_its_curve_is_malformed() -> None:
     key = type(HOLDER.public).from_jwk(jwk)
     with pytest.raises(MalformedError):
         check(proof(header={"jwk": jwk}), confirmation=key)
+
+
+@pytest.mark.parametrize("jti", ["j", "j" * 128], ids=len)
+def test_an_id_of_any_allowed_length_is_accepted(jti: str) -> None:
+    """1 to 128 characters name a proof."""
+    assert check(proof(jti=jti)).jti == jti
+
+
+def test_the_first_and_the_last_time_are_times() -> None:
+    """They are read, and are only too far away."""
+    assert refusals(proof(iat=0)) == ["pop.too-old"]
+    assert refusals(proof(iat=(1 << 53) - 1)) == ["pop.issued.future"]
+
+
+@pytest.mark.parametrize("nonce", [None, "n1"])
+def test_a_proof_says_nothing_that_was_not_asked_for(nonce: str | None) -> None:
+    """A nonce where there is one, and no empty one where there is none."""
+    text = make_proof(
+        HOLDER, htm="POST", htu=URL, iat=NOW, jti="j", access_token=TOKEN, nonce=nonce
+    )
+    members = json.loads(base64url.decode(text.split(".")[1]))
+    wanted = {} if nonce is None else {"nonce": nonce}
+    assert members == {
+        "jti": "j",
+        "htm": "POST",
+        "htu": URL,
+        "iat": NOW,
+        "ath": token_hash(TOKEN),
+        **wanted,
+    }
+
+
+def test_a_servers_nonce_is_in_the_proof() -> None:
+    """RFC 9449 §8: a relying party that gave one finds it; without one there is no such claim."""
+    for nonce in (None, "eyJ7S_zG.eyJH0-Z.HX4w-7v"):
+        text = make_proof(
+            HOLDER, htm="POST", htu=URL, iat=NOW, jti="j", access_token=TOKEN, nonce=nonce
+        )
+        assert check(text).jti == "j"
+        claims = json.loads(base64url.decode(text.split(".")[1]))
+        assert claims.get("nonce") == nonce
+        assert ("nonce" in claims) == (nonce is not None)
+
+
+def test_a_proof_names_its_key() -> None:
+    """Unverified: where no token says whose it must be."""
+    assert proof_key(proof()) == HOLDER.public
+    for text in ("", "a.b", "A" * (MAX_PROOF_BYTES + 1), proof(header={"jwk": ...})):
+        with pytest.raises(MalformedError):
+            proof_key(text)
+    with pytest.raises(MalformedError, match="longer"):
+        proof_key("A" * (MAX_PROOF_BYTES + 1))

@@ -76,3 +76,18 @@ def test_a_damaged_token_parses_as_the_general_decoder_says(data: bytes, at: int
         return
     parts = [message.protected, message.unprotected, message.payload, message.signature]
     assert cbor.decode(damaged.removeprefix(b"\xd8\x3d")[1:], max_bytes=MAX) == parts
+
+
+def test_a_receipt_is_attached_to_a_token_alone(issuer: FakeIssuer) -> None:
+    """What is not a tagged COSE_Sign1 has no header to put it in."""
+    token = issuer.cwt(execution_claims())
+    for odd in (token[1:], b"\xd3" + token[1:], b"\xd1" + token[1:]):
+        with pytest.raises(ValueError, match="attached to a tagged COSE_Sign1"):
+            attach_receipt(odd, b"receipt")
+
+
+def test_eight_receipts_are_as_many_as_there_may_be(issuer: FakeIssuer) -> None:
+    """One more is malformed."""
+    message = parse_sign1(issuer.cwt(execution_claims()), max_bytes=MAX)
+    kept = cbor.encode([message.protected, {394: [b"r"] * 8}, message.payload, message.signature])
+    assert receipts_of(b"\xd2" + kept) == (b"r",) * 8

@@ -39,6 +39,7 @@ from bootlease.token.caep import (
     Subject,
     TokenClaimsChange,
     Verification,
+    event_wire,
 )
 from bootlease.token.eventkeys import EventKey, EventKeySet
 from bootlease.token.jws import encode_header, sign_compact
@@ -265,6 +266,7 @@ def test_a_signed_event_is_believed() -> None:
     header = json.loads(base64url.decode(text.partition(".")[0]))
     assert header == {"alg": "RS256", "kid": SIGNER.key_id, "typ": "secevent+jwt"}
     assert sign_document(REVOKED.encode(), SIGNER) == text, "a repetition is the same bytes"
+    assert verify_set(text, KEYS, issuer=ISSUER, audience=AUDIENCE).key_id == SIGNER.key_id
 
 
 def test_an_event_of_another_type_is_refused() -> None:
@@ -505,3 +507,20 @@ def test_the_claims_of_an_event_do_not_change() -> None:
 def test_what_is_just_within_a_bound_is_read(text: str) -> None:
     """The bounds are where they are said to be."""
     assert parse_set(text)
+
+
+def test_a_lineage_alone_is_a_subject() -> None:
+    """Where its node is not known."""
+    assert SessionSubject(None, lineage=bytes(32)).lineage == bytes(32)
+
+
+def test_a_stream_says_a_reason_where_there_is_one() -> None:
+    """And no empty one where there is none."""
+    assert event_wire(StreamUpdated())[1] == {"status": "enabled"}
+    assert event_wire(StreamUpdated("full"))[1] == {"status": "enabled", "reason": "full"}
+
+
+def test_a_claim_that_changed_is_named_by_text() -> None:
+    """Nothing else is a member of a JSON object."""
+    with pytest.raises(ValueError, match="a claim has a name"):
+        TokenClaimsChange(WHY, {b"name": 1})  # type: ignore[dict-item]  # that is the point

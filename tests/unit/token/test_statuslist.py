@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +115,25 @@ def test_a_bomb_is_not_unpacked() -> None:
         StatusList.decompress(zlib.compress(bytes(1 << 26), 9))
     with pytest.raises(MalformedError, match="longer than"):
         StatusList.decompress(bytes(STATUS_RING // 8 + 1025))
+
+
+def test_a_bomb_takes_no_memory() -> None:
+    """It is told apart by the first byte too many, not by all that are in it."""
+    bomb = zlib.compress(bytes(1 << 26), 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedError, match="more than"):
+            StatusList.decompress(bomb)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 24
+
+
+def test_a_list_counts_up_to_the_leeway_before_its_time() -> None:
+    """As everything does whose time a verifier's clock says."""
+    ahead = replace(TOKEN, issued_at=NOW + 5, expires_at=NOW + 65)
+    assert verify(sign_status_jwt(ahead, ISSUER.signer)).issued_at == NOW + 5
 
 
 def test_the_worst_list_of_a_ring_is_not_taken_for_a_bomb() -> None:

@@ -42,3 +42,19 @@ def test_ambiguous_json_is_malformed(data: bytes) -> None:
 def test_object_is_parsed() -> None:
     """A plain object comes back as it is."""
     assert strictjson.parse_object(b'{"a":[1,null,true,"\\u00e4"]}') == {"a": [1, None, True, "ä"]}
+
+
+@pytest.mark.parametrize("space", ["\x0b", "\x0c", "\x1c", "\x85", "\xa0", "\u2003"], ids=repr)
+def test_only_the_white_space_of_json_stands_around_it(space: str) -> None:
+    """Other readers know no other (RFC 8259)."""
+    assert strictjson.parse_object(b' \t\n\r{"a":1} \t\n\r') == {"a": 1}
+    for text in (f'{space}{{"a":1}}', f'{{"a":1}}{space}'):
+        with pytest.raises(MalformedError):
+            strictjson.parse_object(text.encode())
+
+
+def test_an_integer_has_at_most_twenty_digits() -> None:
+    """As many as 64 bits have; a sign counts as one."""
+    assert strictjson.parse_object(b'{"a":' + b"9" * 20 + b"}") == {"a": int("9" * 20)}
+    with pytest.raises(MalformedError):
+        strictjson.parse_object(b'{"a":' + b"9" * 21 + b"}")

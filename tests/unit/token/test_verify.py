@@ -126,6 +126,39 @@ def test_genuine_token_counts(token_format: TokenFormat) -> None:
     assert verified.key_id == ISSUED.signer.key_id
 
 
+@FORMATS
+@pytest.mark.parametrize("changes", [{}, {"level": 2}], ids=repr)
+def test_a_token_says_the_same_without_its_members(
+    token_format: TokenFormat, changes: dict[str, Any]
+) -> None:
+    """What is kept of a token is enough to read its claims, and to tell it from others."""
+    claims = execution_claims(**changes)
+    token = ISSUED.token(claims, token_format)
+    verified, whole = check(token), check(token)
+    verified.forget_members()
+    assert not verified.members
+    assert verified == whole
+    assert verified.claims == claims
+    assert verified.digest == claims.digest
+
+
+def test_claims_of_a_newer_issuer_are_read_from_the_payload_too() -> None:
+    """A token whose members are forgotten is read as one that was never read."""
+    verified = check(cwt({**execution_claims().to_cwt(), 999: "new"}))
+    verified.forget_members()
+    assert verified.claims == execution_claims()
+
+
+def test_a_payload_that_is_not_deterministic_stays_malformed() -> None:
+    """Forgetting the members does not let a form pass that reading them refuses."""
+    payload = execution_claims().encoded()
+    assert payload.endswith(b"\x00")
+    verified = check(cwt(payload[:-1] + b"\x18\x00"))
+    verified.forget_members()
+    with pytest.raises(MalformedError):
+        _ = verified.claims
+
+
 def test_token_is_told_apart_by_form() -> None:
     """CWT as bytes, as base64url text and inside tag 61; JWT as text and as bytes."""
     binary = sign_cwt(execution_claims(), ISSUED.signer)
@@ -516,3 +549,18 @@ def test_signing_keys_overlap_while_they_rotate() -> None:
     keys = KeySet((KEY, VerificationKey(STRANGER.public)))
     for signer in (ISSUED.signer, STRANGER):
         assert check(sign_cwt(execution_claims(), signer), keys=keys).key_id == signer.key_id
+
+
+def test_a_token_beyond_all_bounds_is_not_decoded() -> None:
+    """The length is looked at before anything else is done with it."""
+    with pytest.raises(MalformedError, match="a token has at most"):
+        parse_token("A" * (2 * MAX_TOKEN_BYTES + 1))
+
+
+@FORMATS
+def test_what_still_counts_is_no_reason(token_format: TokenFormat) -> None:
+    """Beside another reason, a time within the leeway is not named as one."""
+    token = ISSUED.token(execution_claims(), token_format)
+    other = ["token.audience.mismatch"]
+    assert refusals(token, audience="https://other.example", now=NOW + LIFE) == other
+    assert refusals(token, audience="https://other.example", now=NOW - 5) == other

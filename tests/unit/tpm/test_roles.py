@@ -129,7 +129,7 @@ def certified(signature: TPMTSignature | None = None, **changes: object) -> obje
     ).marshal()
     r, s = decode_dss_signature(PRIVATE.sign(attest, ec.ECDSA(hashes.SHA256())))
     body = TPMSSignatureECC(HashAlg.SHA256, r.to_bytes(32, "big"), s.to_bytes(32, "big"))
-    made = signature or TPMTSignature(TPMAlg.ECDSA, replace(body, **changes))  # type: ignore[arg-type]
+    made = signature or TPMTSignature(TPMAlg.ECDSA, body._replace(**changes))  # type: ignore[arg-type]
     key = accept_attestation_key(public)
     return verify_certification(attest, made.marshal(), key, b"nonce", BOUND)
 

@@ -344,7 +344,7 @@ def number(value: int, size: int = 32) -> bytes:
 def relabelled_hash(signature: TPMTSignature, hash_alg: int) -> TPMTSignature:
     """Write another hash over a signature."""
     assert not isinstance(signature.body, bytes)
-    return TPMTSignature(signature.alg, replace(signature.body, hash_alg=hash_alg))
+    return TPMTSignature(signature.alg, signature.body._replace(hash_alg=hash_alg))
 
 
 def relabelled_scheme(alg: TPMAlg, signature: TPMTSignature) -> TPMTSignature:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootlease.evidence import parse_evidence
+from bootlease.evidence import document, parse_evidence
+from bootlease.evidence.request import MAX_LEASES
 from bootlease.ports import Role
 from bootlease.reference import serialise_reference
 from bootlease.store import SQLStore
@@ -23,6 +25,7 @@ from bootlease.testing.examples import grub_description
 from bootlease.testing.golden import golden_reference
 from bootlease.testing.keys import fresh_keys
 from bootlease.testing.local_ca import LocalCA
+from bootlease.testing.policies import make_policy, permit
 from bootlease.testing.scene import POLICY, default_lease
 from bootlease.testing.set_clock import SetClock
 from bootlease.testing.simulated_node import SimulatedNode
@@ -383,3 +386,60 @@ def test_the_operator_is_heard_whatever_came_from_its_address(world: World) -> N
     assert (statuses[0], statuses[-1]) == (401, 429)
     right = {"authorization": f"Bearer {credential}"}
     assert http.get("/v1/admin/nodes", headers=right).status_code == 200
+
+
+def test_as_many_leases_fit_as_the_policy_grants(world: World) -> None:
+    """Each on a key in the TPM; a policy that grants few takes no document of so many."""
+    client = world.node("192.0.2.1")
+    wishes = [
+        replace(
+            default_lease(), confirmation=client.device.bound_key().certification, optional=True
+        )
+        for _ in range(MAX_LEASES)
+    ]
+    assert client.present(client.attest(leases=wishes, full=False)).status_code == 413
+    many = POLICY.replace("max_leases = 16", f"max_leases = {MAX_LEASES}").encode()
+    asyncio.run(world.service.registry.activate_policy(many, author=AUTHOR))
+    client.leases = wishes
+    answer = client.renew()
+    assert len(answer.leases) == MAX_LEASES
+    assert DEFAULT_LIMITS.evidence_core_per_lease * MAX_LEASES < document.MAX_EVIDENCE
+
+
+def test_leases_that_were_left_out_are_told_and_the_others_renewed(world: World) -> None:
+    """One wish that policy denies costs the others nothing, in this renewal and in the next."""
+    client = world.node("192.0.2.1")
+    denied = replace(default_lease(("deploy:prod",)), optional=True)
+    client.leases = (default_lease(),)
+    first = client.renew()
+    client.leases = (denied, default_lease(), denied)
+    second = client.renew()
+    assert [each.index for each in second.denied] == [0, 2]
+    assert [each.findings[0].id for each in second.denied] == ["policy.scope.denied"] * 2
+    assert (first.sequence, second.sequence, client.renew().sequence) == (0, 1, 2)
+    client.leases = (denied,)
+    assert client.present(client.attest()).status_code == 403
+
+
+def test_wildcards_without_number_cost_no_seconds(world: World) -> None:
+    """Names that no policy grants, as many as fit into evidence, beside a thousand policies."""
+    rules = "\n".join(
+        f'permit (principal, action, resource in Scope::"r:{at}/*") when {{ principal.endorsed }};'
+        for at in range(1000)
+    )
+    policy = make_policy(f"{rules}\n{permit()}", lease__max_leases=str(MAX_LEASES))
+    asyncio.run(world.service.registry.activate_policy(policy.encode(), author=AUTHOR))
+    client = world.node("192.0.2.1")
+    client.leases = [
+        default_lease(),
+        *(
+            replace(
+                default_lease(("r:*", *(f"r{at}:{each}:*" for each in range(31)))), optional=True
+            )
+            for at in range(180)
+        ),
+    ]
+    begun = time.process_time()
+    answer = client.renew()
+    assert time.process_time() - begun < 5
+    assert (len(answer.leases), len(answer.denied)) == (1, 180)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from bootlease.errors import MalformedError
+from bootlease.ledger.governance import KEY_ROTATED
 from bootlease.ports import Store
 from bootlease.testing.set_clock import SetClock
 from bootlease.token import KeySet, VerificationKey
@@ -23,7 +24,7 @@ from bootlease.verifier.datadir import (
 )
 from bootlease.verifier.keyfolder import KeyFolder, read_rotations, token_keys_of
 from bootlease.verifier.problems import ProblemError, ProblemKind
-from bootlease.verifier.rotating import KEY_ROTATED, Rotating
+from bootlease.verifier.rotating import Rotating
 from bootlease.verifier.tokenkeys import OVERLAP, Rotated, TokenKeys
 
 ISSUER = "https://v.example"

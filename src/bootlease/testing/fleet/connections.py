@@ -23,6 +23,9 @@ _MAX_HEAD: Final = 16 * 1024
 _MAX_BODY: Final = 4 * 1024 * 1024
 _ADDRESSES: Final = 250
 _SWEEP: Final = 0.5
+_KEPT: Final = 60.0
+"""Seconds that an idle connection is kept: fewer than a verifier keeps it. One that is used while
+the verifier closes it loses its request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def request(path: str, kind: str, body: bytes) -> bytes:
 class _Connection(asyncio.Protocol):
     """One connection, with one request on its way at most."""
 
-    __slots__ = ("_data", "_finished", "_needed", "_pool", "_transport", "sent_at")
+    __slots__ = ("_data", "_finished", "_needed", "_pool", "_transport", "idle_at", "sent_at")
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -66,6 +69,7 @@ class _Connection(asyncio.Protocol):
         self._finished: Finished | None = None
         self._data = b""
         self._needed = 0
+        self.idle_at = 0.0
         self.sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -132,6 +136,10 @@ class _Connection(asyncio.Protocol):
     def waiting(self) -> bool:
         return self._finished is not None
 
+    @property
+    def lost(self) -> bool:
+        return self._transport is None
+
 
 def _length(head: bytes) -> int | None:
     start = head.find(b"\r\ncontent-length:")
@@ -166,9 +174,9 @@ class ConnectionPool:
         self._closed = False
 
     @property
-    def idle(self) -> int:
-        """Connections that wait for a request."""
-        return len(self._idle)
+    def room(self) -> int:
+        """How many requests need not wait for the answer to another."""
+        return self._at_most - len(self._open) + len(self._idle) - len(self._queue)
 
     async def fill(self) -> None:
         """Open every connection.
@@ -199,9 +207,11 @@ class ConnectionPool:
             data: The request.
             finished: Called once, with the answer or the reason why there is none.
         """
-        if self._idle:
+        # The last one was used last: where it is too old, all are.
+        if self._idle and self._idle[-1].idle_at > time.monotonic() - _KEPT:
             self._idle.pop().send(data, finished)
             return
+        self._end_old()
         self._queue.append((data, finished))
         self._open_another()
 
@@ -233,6 +243,8 @@ class ConnectionPool:
             )
         except OSError as exc:
             raise TransportError(f"cannot connect: {exc.strerror or exc}") from exc
+        if connection.lost:
+            raise TransportError("connection lost: closed at once")
         self._open.add(connection)
         self.release(connection)
 
@@ -241,6 +253,7 @@ class ConnectionPool:
         if self._queue:
             connection.send(*self._queue.popleft())
             return
+        connection.idle_at = time.monotonic()
         self._idle.append(connection)
 
     def forget(self, connection: _Connection) -> None:
@@ -255,7 +268,13 @@ class ConnectionPool:
         late = time.monotonic() - self._timeout
         for connection in [each for each in self._open if each.waiting and each.sent_at < late]:
             connection.give_up()
+        self._end_old()
         self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+
+    def _end_old(self) -> None:
+        old = time.monotonic() - _KEPT
+        for connection in [each for each in self._idle if each.idle_at <= old]:
+            connection.abort()
 
     async def close(self) -> None:
         """Close every connection."""

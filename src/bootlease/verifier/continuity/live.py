@@ -204,6 +204,16 @@ class LiveLeases:
             if not siblings:
                 del self._of_node[grant.node]
 
+    def began(self, before: int, now: int) -> None:
+        """Note when the clock was looked at before a start: it may have leapt since.
+
+        Args:
+            before: Seconds since the epoch, when the last lease was granted.
+            now: The same, now.
+        """
+        self._looked_at = before
+        self._is_wary(now)
+
     def _is_wary(self, now: int) -> bool:
         # A clock that leaps ahead and is set right again must not have taken the bits of tokens
         # that live on everywhere else. After a leap nothing is let go of until all is over that was

@@ -83,6 +83,14 @@ class Revoked:
             keys=frozenset(subjects[RevokedKind.KEY]),
         )
 
+    def has(self, kind: RevokedKind, subject: str) -> bool:
+        """Tell whether a reference set or a family, in its one spelling, is revoked."""
+        if kind is RevokedKind.REFERENCE:
+            return bytes.fromhex(subject) in self.references
+        if subject.startswith(ROOT):
+            return bytes.fromhex(subject.removeprefix(ROOT)) in self.roots
+        return MakePattern.parse(subject.removeprefix(MAKE)) in self.makes
+
     def finding(self, enrolment: Enrolment) -> Finding | None:
         """Return why this node may have nothing, if it may not."""
         if enrolment.node in self.nodes:

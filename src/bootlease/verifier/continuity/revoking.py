@@ -29,8 +29,9 @@ from bootlease.verifier.loglines import log_event
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.registry import Registry
 
-LIFTED: Final = frozenset({RevokedKind.NODE, RevokedKind.REFERENCE, RevokedKind.FAMILY})
-"""What an operator may take back; the rest has run out by itself before anybody could."""
+LIFTED: Final = frozenset({RevokedKind.REFERENCE, RevokedKind.FAMILY})
+"""What is taken back here. A node is readmitted, which lets its TPM count anew as well; the rest
+has run out by itself before anybody could."""
 _UNKNOWN: Final = {
     RevokedKind.NODE: "No node with this id is enrolled.",
     RevokedKind.LEASE: "No lease of this id counts now: it is over, or was never granted.",
@@ -131,18 +132,31 @@ class Revoking:
             MalformedError: There can be no such subject.
             ProblemError: It is not revoked, or this kind cannot be taken back.
         """
-        named = parse_subject(kind, subject)
+        named = self.demand_liftable(kind, subject)
         stored = StoredRevocation(
             kind, named, in_force=False, reason=reason, author=author, at=self._clock.now()
         )
-        if kind not in LIFTED or not await self._store.continuity.add_revocation(stored):
-            raise ProblemError(
-                ProblemKind.NOT_FOUND,
-                f"No revocation of this {kind.value} is in force that could be taken back.",
-            )
+        if not await self._store.continuity.add_revocation(stored):
+            raise _not_revoked(kind)
         await self._registry.reload()
         log_event("revocation-lifted", kind=kind.value, subject=named)
         return stored
+
+    def demand_liftable(self, kind: RevokedKind, subject: str) -> str:
+        """Return the one spelling of a subject whose revocation is in force and can be taken back.
+
+        Raises:
+            MalformedError: There can be no such subject.
+            ProblemError: It is not revoked, or this kind cannot be taken back.
+        """
+        named = parse_subject(kind, subject)
+        if kind is RevokedKind.NODE:
+            raise ProblemError(
+                ProblemKind.CONFLICT, "A node that was revoked is readmitted, and not taken back."
+            )
+        if kind not in LIFTED or not self._registry.now.revoked.has(kind, named):
+            raise _not_revoked(kind)
+        return named
 
     async def resume(self) -> None:
         """End once more what was revoked: a verifier may have been killed in the middle of it."""
@@ -245,3 +259,10 @@ class Revoking:
             return {}
         self._ending.tell(Ended(EndKind.REVOKED, node, leases, reason, self._clock.now()))
         return {node: leases}
+
+
+def _not_revoked(kind: RevokedKind) -> ProblemError:
+    return ProblemError(
+        ProblemKind.NOT_FOUND,
+        f"No revocation of this {kind.value} is in force that could be taken back.",
+    )

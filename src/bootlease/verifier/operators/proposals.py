@@ -1,14 +1,16 @@
 """The two-person rule: what one person proposes, another must approve before it is done.
 
-It holds back new grounds to accept somebody: policies, reference sets, roots, credentials that
-could propose or approve, and the rule's own end. A proposal is named by the digest of what it would
-do, so whoever approves a digest approves these bytes and no others; what is done is what was
-proposed.
+It holds back new grounds to accept somebody: policies, reference sets, roots, the end of a
+revocation of a set or family, credentials that could propose or approve, and the rule's own end. A
+proposal is named by the digest of what it would do, so whoever approves a digest approves these
+bytes and no others; what is done is what was proposed.
 
 The rule is off at first. An operator switches it on where there are two operators who are two
 persons (``store.credentials``); it takes both of them to switch it off again.
 
-Not held back: taking a revocation back, and acts on one node.
+One person's proposals take up a part of the places only.
+
+Not held back: acts on one node, its readmission among them.
 
 Not handled: more than two persons; a proposer taking a proposal back (it expires after a day).
 """

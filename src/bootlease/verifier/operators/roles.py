@@ -75,6 +75,7 @@ ACT_ROLES: Final[Mapping[Act, frozenset[Role]]] = MappingProxyType(
         Act.ROOT: _OPERATOR,
         Act.CREDENTIAL: _OPERATOR,
         Act.RULE: _OPERATOR,
+        Act.LIFT: _OPERATOR,
     }
 )
 """Who may approve what another proposed: whoever could have proposed it."""

@@ -22,6 +22,7 @@ from bootlease.reference import AnyReference, kind_of, parse_any_reference
 from bootlease.token import strictjson
 from bootlease.verifier.loglines import log_event
 from bootlease.verifier.operators.access import ADMIN_PREFIX, new_secret, secret_digest
+from bootlease.verifier.routes.lifting import demand_liftable, lift, parse_lift
 from bootlease.verifier.service import Service
 
 MAX_CREDENTIAL_LABEL: Final = 64
@@ -169,7 +170,10 @@ async def check_again(service: Service, kind: Act, document: bytes) -> None:
 
     Raises:
         MalformedError: It names what the verifier does not have.
+        ProblemError: It takes back what is not revoked.
     """
+    if kind is Act.LIFT:
+        demand_liftable(service, document)
     if kind is Act.POLICY:
         service.registry.demand_known(parse_policy(document))
 
@@ -235,6 +239,11 @@ async def _switch_rule(
     return Done({"demanded": demanded}, 200)
 
 
+async def _lift(service: Service, document: bytes, options: Mapping[str, str], by: By) -> Done:
+    del options
+    return Done(await lift(service, document, by.author), 200)
+
+
 DOES: Final[Mapping[Act, Doing]] = MappingProxyType(
     {
         Act.POLICY: _activate,
@@ -242,6 +251,7 @@ DOES: Final[Mapping[Act, Doing]] = MappingProxyType(
         Act.ROOT: _trust,
         Act.CREDENTIAL: _make_credential,
         Act.RULE: _switch_rule,
+        Act.LIFT: _lift,
     }
 )
 _CHECKS: Final[Mapping[Act, Callable[[bytes], object]]] = MappingProxyType(
@@ -251,5 +261,6 @@ _CHECKS: Final[Mapping[Act, Callable[[bytes], object]]] = MappingProxyType(
         Act.ROOT: parse_certificates,
         Act.CREDENTIAL: parse_credential,
         Act.RULE: parse_rule,
+        Act.LIFT: parse_lift,
     }
 )

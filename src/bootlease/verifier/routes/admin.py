@@ -298,4 +298,9 @@ def _decision(stored: StoredDecision, record: DecisionRecord) -> dict[str, Any]:
 async def show_bundle(request: Request) -> Response:
     """Return what a node must know of this verifier."""
     service = _service(request)
-    return json_answer(bundle_members(service.issuer.url, service.keys, service.ledger_key))
+    return json_answer(
+        bundle_members(
+            *(service.issuer.url, service.keys, service.ledger_key),
+            leash_key=service.issuer.leash_key,
+        )
+    )

@@ -72,6 +72,8 @@ async def configuration(request: Request) -> Response:
         },
         "max_evidence_bytes": service.longest_evidence,
     }
+    if service.issuer.leash_key is not None:
+        members["leash_key"] = service.issuer.leash_key.jwk()
     if active is not None:
         members["life"] = active.policy.lease.life
         members["policy_epoch"] = active.epoch

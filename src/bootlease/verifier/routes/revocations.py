@@ -7,13 +7,15 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 
 from bootlease.errors import MalformedError
-from bootlease.ports import RevokedKind, StoredRevocation
+from bootlease.ports import Act, RevokedKind
 from bootlease.token import strictjson
 from bootlease.verifier.continuity.revoking import Revocation
 from bootlease.verifier.problems import ProblemError, ProblemKind
+from bootlease.verifier.routes.acts import act
 from bootlease.verifier.routes.authentication import GATE, authenticate, author, json_answer
 from bootlease.verifier.routes.contract import BODY, JSON, described, problems, success
 from bootlease.verifier.routes.gate import with_upload
+from bootlease.verifier.routes.lifting import lift_document, revocation_members
 from bootlease.verifier.service import Service
 
 router: Final = APIRouter(prefix="/v1/admin", dependencies=[Depends(authenticate)])
@@ -31,6 +33,7 @@ _MEMBERS: Final = frozenset({"kind", "subject", "reason"})
     responses={
         200: success("It was revoked before, or is taken back.", JSON),
         201: success("It is revoked.", JSON),
+        202: success("It is to be taken back, and waits for a second person.", JSON),
         **problems(*GATE, *BODY, ProblemKind.NOT_FOUND, ProblemKind.CONFLICT),
     },
     openapi_extra=described(body=JSON, admin=True),
@@ -45,16 +48,13 @@ async def revoke(request: Request) -> Response:
     kind, subject, reason, lift = await with_upload(request, JSON, _SMALL_BODY, _wish)
     subjects = _digests(service, subject) if kind is RevokedKind.REFERENCE else [subject]
     if lift:
-        lifted = [
-            await service.revoking.lift(kind, each, reason=reason, author=author(request))
-            for each in subjects
-        ]
-        return json_answer({"revocations": [*map(revocation_members, lifted)]})
-    done = [
+        done = await act(request, Act.LIFT, _lift_document(service, kind, subjects, reason))
+        return json_answer(done.members, done.status)
+    revoked = [
         await service.revoking.revoke(kind, each, reason=reason, author=author(request))
         for each in subjects
     ]
-    return json_answer(_answer(done), 201 if any(each.new for each in done) else 200)
+    return json_answer(_answer(revoked), 201 if any(each.new for each in revoked) else 200)
 
 
 @router.get(
@@ -115,6 +115,15 @@ async def _wish(body: bytes) -> tuple[RevokedKind, str, str, bool]:
     return _KINDS[kind], subject, reason, lift
 
 
+def _lift_document(service: Service, kind: RevokedKind, subjects: list[str], reason: str) -> bytes:
+    # Of the sets of one name, those that are revoked.
+    revoked = service.registry.now.revoked
+    if kind is RevokedKind.REFERENCE and len(subjects) > 1:
+        subjects = [each for each in subjects if revoked.has(kind, each)] or subjects
+    named = [service.revoking.demand_liftable(kind, each) for each in subjects]
+    return lift_document(kind, named, reason)
+
+
 def _digests(service: Service, subject: str) -> list[str]:
     if len(subject) == _DIGEST_DIGITS and set(subject) <= set("0123456789abcdef"):
         return [subject]
@@ -122,18 +131,6 @@ def _digests(service: Service, subject: str) -> list[str]:
     if not named:
         raise ProblemError(ProblemKind.NOT_FOUND, "No reference set of this name is registered.")
     return named
-
-
-def revocation_members(revocation: StoredRevocation) -> dict[str, Any]:
-    """Return what is told of a revocation."""
-    return {
-        "kind": revocation.kind.value,
-        "subject": revocation.subject,
-        "in_force": revocation.in_force,
-        "reason": revocation.reason,
-        "author": revocation.author,
-        "at": revocation.at,
-    }
 
 
 def _answer(done: list[Revocation]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from bootlease.endorsement import Endorsement, MakePattern
 from bootlease.errors import MalformedError
 from bootlease.evidence import LeaseAnswer
+from bootlease.policy.values import MAX_LIFE
 from bootlease.ports import (
     CommitOutcome,
     Committed,
@@ -20,12 +21,17 @@ from bootlease.ports import (
     RevokedKind,
     StoreBusyError,
     StoredRevocation,
+    StoreUnavailableError,
 )
 from bootlease.store import SQLStore
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.scene import POLICY, default_lease
+from bootlease.token.claimparts import status_index
+from bootlease.verifier.continuity.doubtful import Doubtful
 from bootlease.verifier.continuity.ending import Ended, EndKind
+from bootlease.verifier.continuity.live import KEPT, LEAP, LiveLeases
 from bootlease.verifier.continuity.revoked import NOTHING_REVOKED, Revoked, parse_subject
+from bootlease.verifier.grants import Grants
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.service import Service, build_service
 from tests.unit.verifier.worlds import AUTHOR, ISSUER, World, make_world
@@ -381,3 +387,175 @@ def test_what_ended_for_good_is_not_taken_back(play: Play, kind: RevokedKind) ->
         assert len(await world.store.continuity.revocations()) == 1
 
     play(story)
+
+
+def test_a_node_is_readmitted_and_not_taken_back(play: Play) -> None:
+    """One door: what lets it in again also lets its TPM count anew, and ends what it held."""
+
+    async def story(world: World) -> None:
+        revoking = world.service.revoking
+        await revoking.revoke(NODE, world.node.hex(), reason="gone", author=AUTHOR)
+        with pytest.raises(ProblemError, match="readmitted") as caught:
+            await revoking.lift(NODE, world.node.hex(), reason="back", author=AUTHOR)
+        assert caught.value.kind is ProblemKind.CONFLICT
+        assert world.node in world.service.registry.now.revoked.nodes
+
+    play(story)
+
+
+@pytest.mark.parametrize("subject", ["make:IFX/SLB9670/*", f"root:{'ab' * 32}"])
+def test_only_what_is_revoked_is_taken_back(play: Play, subject: str) -> None:
+    """Once, and nothing that is another's."""
+    family = RevokedKind.FAMILY
+
+    async def story(world: World) -> None:
+        revoking = world.service.revoking
+        with pytest.raises(ProblemError, match="No revocation of this family"):
+            revoking.demand_liftable(family, subject)
+        await revoking.revoke(family, subject, reason="bad", author=AUTHOR)
+        assert revoking.demand_liftable(family, subject) == parse_subject(family, subject)
+        with pytest.raises(ProblemError, match="No revocation of this reference"):
+            revoking.demand_liftable(RevokedKind.REFERENCE, "ab" * 32)
+        await revoking.lift(family, subject, reason="good", author=AUTHOR)
+        with pytest.raises(ProblemError, match="No revocation of this family"):
+            await revoking.lift(family, subject, reason="good", author=AUTHOR)
+
+    play(story)
+
+
+@pytest.mark.parametrize("wrong", [3_600, -3_600, 86_400 * 365])
+def test_a_start_by_a_wrong_clock_loses_no_lease(play: Play, wrong: int) -> None:
+    """When the clock is right again, what was granted before can be revoked."""
+
+    async def story(world: World) -> None:
+        lease_id = await granted(world)
+        world.clock.wall += wrong
+        service = await restarted(world)
+        service.ending.live.bits(world.clock.now())
+        world.clock.wall -= wrong - 2
+        assert lives(service, world, lease_id)
+        await service.revoking.revoke(NODE, world.node.hex(), reason="gone", author=AUTHOR)
+        assert service.ending.live.bits(world.clock.now()) == [status_index(lease_id)]
+        again = await restarted(world)
+        assert again.ending.live.bits(world.clock.now()) == [status_index(lease_id)]
+
+    play(story)
+
+
+def test_what_was_granted_by_a_wrong_clock_hides_no_lease_before(play: Play) -> None:
+    """A verifier that starts twice in such an hour still knows what was granted ahead of it."""
+
+    async def story(world: World) -> None:
+        first = await granted(world)
+        world.clock.wall += 3_600
+        service = await restarted(world)
+        second = await granted(world, service)
+        service = await restarted(world)
+        world.clock.wall -= 3_600
+        # The second lineage has ended the first one, whose token counts by every other clock.
+        assert status_index(first) in service.ending.live.bits(world.clock.now())
+        assert service.ending.live.end_lease(second) == (second,)
+
+    play(story)
+
+
+def test_a_start_long_after_knows_nothing_of_what_is_over(play: Play) -> None:
+    """Once it is certain, by recorded times or by a clock that goes on, nothing is kept."""
+
+    async def story(world: World) -> None:
+        await granted(world)
+        world.clock.pass_time(86_400)
+        service = await restarted(world)
+        assert len(service.ending.live) == 1
+        for _ in range(0, MAX_LIFE + KEPT, LEAP):
+            service.ending.live.tidy(world.clock.now())
+            world.clock.pass_time(LEAP)
+        service.ending.live.tidy(world.clock.now())
+        assert len(service.ending.live) == 0
+
+    play(story)
+
+
+def failing(world: World, monkeypatch: pytest.MonkeyPatch, *, stored: bool) -> None:
+    """Let the store fail to commit, after it has done so if ``stored``."""
+    commit = type(world.store).commit_decision
+
+    async def fail(self: SQLStore, decision: DecisionCommit) -> Committed:
+        if stored:
+            await commit(self, decision)
+        raise StoreUnavailableError("the disk failed")
+
+    monkeypatch.setattr(type(world.store), "commit_decision", fail)
+
+
+def test_what_a_failing_store_did_not_keep_takes_no_place(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a node tries while the store is down, one try at most is noted."""
+
+    async def story(world: World) -> None:
+        leasing, live = world.service.leasing, world.service.ending.live
+        evidence = world.attest(
+            await leasing.challenge(world.node), leases=[default_lease(), default_lease()]
+        )
+        with monkeypatch.context() as patched:
+            failing(world, patched, stored=False)
+            for _ in range(5):
+                with pytest.raises(StoreUnavailableError):
+                    await leasing.lease(world.node, evidence)
+                assert len(live) == 2
+        answer = LeaseAnswer.parse((await leasing.lease(world.node, evidence)).answer.body)
+        assert len(live) == 2
+        assert all(lives(world.service, world, each.lease_id) for each in answer.leases)
+
+    play(story)
+
+
+def test_what_a_failing_store_kept_is_known_and_can_be_revoked(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node gets its answer when it asks again, and nobody has forgotten the lease."""
+
+    async def story(world: World) -> None:
+        leasing = world.service.leasing
+        evidence = world.attest(await leasing.challenge(world.node), leases=[default_lease()])
+        with monkeypatch.context() as patched:
+            failing(world, patched, stored=True)
+            with pytest.raises(StoreUnavailableError):
+                await leasing.lease(world.node, evidence)
+        answer = LeaseAnswer.parse((await leasing.lease(world.node, evidence)).answer.body)
+        (issued,) = answer.leases
+        assert lives(world.service, world, issued.lease_id)
+        await world.service.revoking.revoke(NODE, world.node.hex(), reason="gone", author=AUTHOR)
+        now = world.clock.now()
+        assert world.service.ending.live.bits(now) == [status_index(issued.lease_id)]
+
+    play(story)
+
+
+def test_who_comes_too_often_takes_no_place(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant that the verifier's own bound stops at the last moment is forgotten at once."""
+
+    async def story(world: World) -> None:
+        async def stopped(*_: object) -> None:
+            raise ProblemError(ProblemKind.BUSY_CLIENT, "Wait.", retry_after=1)
+
+        monkeypatch.setattr(Grants, "commit", stopped)
+        with pytest.raises(ProblemError, match="Wait"):
+            await granted(world)
+        assert len(world.service.ending.live) == 0
+
+    play(story)
+
+
+def test_a_lineage_that_was_read_before_a_failure_settles_nothing() -> None:
+    """What it says of that commit is nothing: it may have been read a moment before."""
+    live = LiveLeases()
+    doubtful = Doubtful(live)
+    before = doubtful.of(b"node")
+    doubtful.failed(live.granted(b"node", b"root", [bytes(16)], 100), 7)
+    doubtful.settle(b"node", before, 7)
+    assert len(live) == 1
+    doubtful.settle(b"node", doubtful.of(b"node"), 8)
+    assert len(live) == 1
+    assert doubtful.of(b"node") == ()

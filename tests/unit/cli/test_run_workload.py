@@ -1,0 +1,85 @@
+"""``bootlease run``: its options, and its log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bootlease.cli import run as run_command_line
+from bootlease.cli.run_workload import _Log
+from bootlease.leash.ending import Ending, Reason
+
+LEASE = ("run", "--scope", "a", "--audience", "b")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--", "true"),
+        ("run", "--scope", "a", "--", "true"),
+        LEASE,
+        (*LEASE, "--level", "3", "--", "true"),
+        (*LEASE, "--require-level", "4", "--", "true"),
+        (*LEASE, "--grace", "-1", "--", "true"),
+        (*LEASE, "--grace", "nan", "--", "true"),
+        (*LEASE, "--freeze", "inf", "--", "true"),
+        (*LEASE, "--wait", "1e12", "--", "true"),
+        (*LEASE, "--encoding", "xml", "--", "true"),
+        (*LEASE, "--scope", "a b", "--", "true"),
+        (*LEASE, "--audience", "", "--", "true"),
+    ],
+    ids=lambda arguments: " ".join(arguments[5:]) or " ".join(arguments),
+)
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    """Wrong usage is 2, and starts nothing."""
+    assert run_command_line(list(arguments)) == 2
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where standard error goes."""
+    path = tmp_path / "stderr"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    monkeypatch.setattr("bootlease.cli.run_workload._STDERR", fd)
+    return path
+
+
+def test_log_for_programs(stderr: Path) -> None:
+    """With --json every line is an object, and the last says how it ended."""
+    log = _Log(as_json=True)
+    log.note("laid", "leashed at level 2", level=2)
+    log.end(Ending(Reason.EXITED, 3, "the workload exited with 3"))
+    first, last = map(json.loads, stderr.read_text().splitlines())
+    assert (first["event"], first["level"]) == ("laid", 2)
+    assert (last["event"], last["reason"], last["code"]) == ("ended", "exited", 3)
+
+
+def test_log_for_people(stderr: Path) -> None:
+    """A command that exits by itself is not commented on; a lapse is."""
+    log = _Log(as_json=False)
+    log.note("laid", "leashed at level 2", level=2)
+    log.end(Ending(Reason.EXITED, 3, "the workload exited with 3"))
+    assert stderr.read_text() == ""
+    log.end(Ending(Reason.LAPSED, 122, "the lease lapsed", gone_after=0.002))
+    assert stderr.read_text() == "bootlease: the lease lapsed; all was gone 2.0 ms later\n"
+
+
+def test_reader_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that nobody empties holds up no guard: what is logged before the end is dropped."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    os.set_blocking(write, True)
+    monkeypatch.setattr("bootlease.cli.run_workload._STDERR", write)
+    monkeypatch.setattr("bootlease.cli.run_workload._PATIENCE", 0.01)
+    log = _Log(as_json=True)
+    log.note("grace", "the lease ends in 1 s")
+    log.end(Ending(Reason.LAPSED, 122, "the lease lapsed"))
+    os.close(read)
+    os.close(write)
