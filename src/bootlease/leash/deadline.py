@@ -74,10 +74,13 @@ class Term:
         """Read it from what the agent granted.
 
         No lease lives longer from here than it was granted for: an agent that reads another
-        CLOCK_BOOTTIME, as one in another time namespace does, prolongs nothing.
+        CLOCK_BOOTTIME, as one in another time namespace does, prolongs nothing. ``exp`` is counted
+        on the boot clock too: the leash has no other, and no wall clock that is set back afterwards
+        prolongs anything.
         """
-        longest = clocks.boot() + int(life * NS)
-        return cls(min(int(deadline * NS), longest), expires_at * NS, int(grace * NS))
+        now, wall = clocks.boot(), expires_at * NS
+        boot = min(int(deadline * NS), now + int(life * NS), now + wall - clocks.wall())
+        return cls(boot, wall, int(grace * NS))
 
     def due(self, clocks: Clocks) -> Due:
         """Say what the time demands now."""

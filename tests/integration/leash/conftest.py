@@ -135,13 +135,22 @@ class Leashed:
         """The leash's pid."""
         return int(self.logged("laid")["leash"])
 
-    def tree(self, at_least: int) -> Watched:
-        """Return the leash and what it holds, once that is ``at_least`` processes."""
+    def tree(self, at_least: int, *, settled: bool = False) -> Watched:
+        """Return the leash and what it holds, once that is ``at_least`` processes.
+
+        Args:
+            at_least: How many they are.
+            settled: Wait until none is about to exit, as one that only made others is.
+        """
         until = time.monotonic() + PATIENCE
-        while len(pids := descendants(self.process.pid)) < at_least:
+        before: list[int] = []
+        while len(pids := sorted(descendants(self.process.pid))) < at_least or (
+            settled and pids != before
+        ):
             if time.monotonic() > until:
                 raise TimeoutError(f"only {len(pids)} processes of {at_least}")
-            time.sleep(0.01)
+            before = pids
+            time.sleep(0.1 if settled else 0.01)
         return Watched(pids)
 
     def wait_for(self, name: str) -> str:
@@ -252,4 +261,26 @@ def as_nobody() -> list[str]:
     if os.geteuid() != 0:
         return []
     user = str(NOBODY)
-    return ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+    return [*_opened(), "setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+
+
+def _opened() -> list[str]:
+    """Return what lets others use this interpreter where its folder is closed to them.
+
+    A mount namespace of its own, in which that folder holds nothing but what is needed.
+    """
+    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix), Path(__file__).parents[3]}
+    closed = {folder for path in needed for folder in path.parents if not folder.stat().st_mode & 1}
+    if not closed:
+        return []
+    outermost = min(closed, key=lambda folder: len(folder.parts))
+    below = sorted(str(path) for path in needed if outermost in path.parents)
+    script = (
+        'closed=$1; shift; kept=$(mktemp -d); mount -t tmpfs -o mode=755 none "$kept"; n=0\n'
+        'for path in $1; do n=$((n + 1)); mkdir "$kept/$n"; mount --bind "$path" "$kept/$n"; done\n'
+        'mount -t tmpfs -o mode=755 none "$closed"; n=0\n'
+        'for path in $1; do n=$((n + 1)); mkdir -p "$path"; mount --bind "$kept/$n" "$path"; done\n'
+        'umount -R "$kept"; rmdir "$kept"; shift; exec "$@"'
+    )
+    inside = ["sh", "-ec", script, "sh", str(outermost), " ".join(below)]
+    return ["unshare", "--mount", "--propagation", "private", *inside]

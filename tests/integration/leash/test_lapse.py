@@ -82,7 +82,7 @@ def test_tree_ends_with_its_lease(name: str, level: str, start: Start) -> None:
     """At every level everything that a workload made is gone when its lease lapses, not before."""
     least, program = TREES[name]
     leashed = start(*PYTHON, program, options=["--level", level])
-    tree = leashed.tree(least)
+    tree = leashed.tree(least, settled=True)
     gone_in_time(tree, leashed.deadline)
     ending = leashed.end()
     assert (ending["reason"], ending["returncode"]) == ("lapsed", 122)
@@ -94,7 +94,7 @@ def test_tree_of_an_ordinary_user_ends(name: str, start: Start) -> None:
     least, program = TREES[name]
     leashed = start(*PYTHON, program, prefix=as_nobody(), options=["--level", "1"])
     assert leashed.logged("laid")["level"] == 1
-    tree = leashed.tree(least)
+    tree = leashed.tree(least, settled=True)
     gone_in_time(tree, leashed.deadline)
     assert leashed.end()["returncode"] == 122
 

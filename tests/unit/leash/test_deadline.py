@@ -104,6 +104,16 @@ def test_no_longer_than_granted() -> None:
     assert term.due(clocks) is Due.OVER
 
 
+def test_an_earlier_exp_counts_on_the_boot_clock() -> None:
+    """A wall clock that is set back after the grant does not bring back what ``exp`` takes."""
+    clocks = SetClocks()
+    term = Term.of_grant(clocks.boot_s + 60, int(clocks.wall_s + 30), 60, clocks)
+    assert term.boot == clocks.boot() + 30 * NS
+    clocks.wall_s -= 3600
+    clocks.pass_time(30)
+    assert term.due(clocks) is Due.OVER
+
+
 def test_grace_is_inside_the_lease() -> None:
     """The workload is told its grace before the end, by the clock that ends first."""
     clocks = SetClocks()

@@ -248,7 +248,7 @@ class Leases:
                 # Of the node's decision they are notes; of this lease they are the refusal.
                 self._end(lease, [replace(each, effect=Effect.REFUSES) for each in findings])
 
-    def refused(self, findings: tuple[Finding, ...]) -> None:
+    def node_refused(self, findings: tuple[Finding, ...]) -> None:
         """Tell those who wait for a first lease that the node is refused, once."""
         for lease in list(self._by_wish.values()):
             if lease.granted is None and not lease.refused:

@@ -222,7 +222,7 @@ class WorkloadServer:
         self._leases.denied(outcome.denied)
         error = outcome.error
         if isinstance(error, VerificationError):
-            self._leases.refused(error.findings)
+            self._leases.node_refused(error.findings)
         elif error is not None:
             self._leases.unreached(str(error), outcome.wait)
 

@@ -104,7 +104,7 @@ def finding_ids(answer: bytes) -> list[str]:
 OTHER_USER = 12345
 
 _AS_OTHER_USER = f"""
-import os, sys
+import ctypes, os, sys
 from bootlease.errors import VerificationError
 from bootlease.workload import WorkloadClient
 os.setgroups([])

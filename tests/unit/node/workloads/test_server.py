@@ -303,7 +303,6 @@ ids(lambda: client.lease(["tool:a"], "https://tools.example"))
 def test_root_of_a_user_namespace_is_still_its_user(api: API) -> None:
     """To the kernel outside, uid 0 inside is the user that made the namespace."""
     script = """
-import ctypes
 libc = ctypes.CDLL(None)
 libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self is this user's again
 assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER
