@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PY := .venv/bin/python
-BENCHES := eventlog ima appraisal token_check
+BENCHES := eventlog ima appraisal token_check http_renewal workload_api agent_workloads leash
 
 .PHONY: help setup demo test check bench fleet soak trees breaks mutants fuzz interop clean lock docs fixtures
 
@@ -15,8 +15,8 @@ setup: ## Build .venv with everything in it (PYTHON=... picks the interpreter)
 demo: setup ## Tell the whole story on simulated machines: enrol, attest, renew, revoke, refuse
 	@.venv/bin/bootlease demo
 
-test: setup ## Run every test, on two cores (ARGS="-k name" narrows it; ARGS="-n 0" takes one)
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+test: setup ## Run every test, three at once (ARGS="-k name" narrows it; ARGS="-n 0": one at a time)
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## Lint, formatting, types, layering and documentation
 	@failed=; \
@@ -27,7 +27,7 @@ check: setup ## Lint, formatting, types, layering and documentation
 		failed="$$failed project"; \
 	[ -z "$$failed" ] || { echo "check: failed:$$failed" >&2; exit 1; }
 
-bench: setup ## Measure the hot paths beside the bare signature operations
+bench: setup ## Measure hot paths, server, agent and leash, some minutes (BENCHES="appraisal": one)
 	@$(PY) -P bench/machine.py
 	@for bench in $(BENCHES); do echo && $(PY) -P "bench/$$bench.py" || exit; done
 

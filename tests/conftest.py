@@ -6,7 +6,8 @@ is absent, the tests that need it are deselected and the report says how many; w
 ``BOOTLEASE_REQUIRE_CORPUS`` is set, its absence ends the run. The same holds for evidence of real
 boots on virtual machines: tests marked ``lab``, ``BOOTLEASE_LAB``, ``BOOTLEASE_REQUIRE_LAB``.
 Tests marked ``root`` start processes of other users; where that is not possible they are deselected
-as well.
+as well. A test that skips itself is counted in the report under its reason, and fails in CI where
+that is not true of the machine (``skips``).
 
 A test asks for corpus files in one of two ways::
 
@@ -21,12 +22,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import hypothesis
 import pytest
+
+from tests import skips
+from tests.turns import in_turn
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 SWTPM_TOOLS: Final = ("swtpm", "swtpm_setup", "swtpm_cert")
@@ -40,7 +46,8 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+IN_CI: Final = bool(os.environ.get("CI"))
+hypothesis.settings.load_profile("ci" if IN_CI else "dev")
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs absent evidence, or to be root."""
+    """Deselect what needs absent evidence, or to be root; put what is left in order."""
     for folder in FOLDERS:
         needing = [item for item in items if item.get_closest_marker(folder.marker) is not None]
         if needing and not folder.path.is_dir():
@@ -132,6 +139,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[_root_needed] = len(for_root)
         config.hook.pytest_deselected(items=for_root)
         items[:] = [item for item in items if item not in for_root]
+    files = Counter(item.nodeid.partition("::")[0] for item in items)
+    turns = {file: turn for turn, file in enumerate(in_turn(files))}
+    items.sort(key=lambda item: turns[item.nodeid.partition("::")[0]])
 
 
 def pytest_terminal_summary(
@@ -147,6 +157,27 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f"{count} tests deselected: no {folder.marker} at {folder.path} ({folder.variable})"
         )
+    reasons = Counter(reason_of(report) for report in terminalreporter.getreports("skipped"))
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count} tests skipped: {reason}")
+
+
+def reason_of(report: pytest.TestReport) -> str:
+    """Return why a test was skipped."""
+    words = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    return words.removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Fail a skip in CI that this machine gives no reason for."""
+    report: pytest.TestReport = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = reason_of(report)
+        if not skips.is_true(reason):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, and this machine could run it: {reason}"
+    return report
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

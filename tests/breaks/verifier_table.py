@@ -6,12 +6,13 @@ import inspect
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from bench.breaks_page import measured_on
+from bench.breaks_page import measured_on, missed
 from tests.breaks.rows import APART, AT_ONCE, TOGETHER, Outcome, Row
 from tests.breaks.stage import CONTINUITY, LEEWAY, LIFE, PATIENCE, Stage, stage
 
@@ -50,6 +51,7 @@ class VerifierTable:
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self._measured: dict[str, list[float]] = {row.name: [] for row in ROWS}
+        self._missed: Counter[str] = Counter()
         self._runs = 0
 
     def run(self) -> None:
@@ -57,6 +59,7 @@ class VerifierTable:
         for row, outcome in _run():
             self._measured[row.name].append(outcome.seconds)
             if not row.held(outcome):
+                self._missed[row.name] += 1
                 self.wrong.append(f"{row.name}: {outcome.seconds:.1f} s, {outcome.said}")
                 sys.stderr.write(f"{self.wrong[-1]}\n")
         self._runs += 1
@@ -67,6 +70,7 @@ class VerifierTable:
         return (
             _HEAD.format(life=LIFE, leeway=LEEWAY, continuity=CONTINUITY)
             + "".join(lines)
+            + f"\n{missed(self._missed, self._runs)}\n"
             + f"\n{measured_on(f'{self._runs} runs, swtpm', '`make breaks`')}\n{_FOOT}"
         )
 

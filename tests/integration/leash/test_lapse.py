@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from bootlease.errors import TransportError
+from bootlease.testing.fences import Fence
 from tests.integration.leash.conftest import PYTHON, Start, Watched, as_nobody
 
 SLACK: Final = 0.25
@@ -131,23 +131,14 @@ def test_child_of_another_user_ends(level: str, start: Start) -> None:
 @contextmanager
 def frozen(pid: int, kind: str) -> Iterator[None]:
     """Have a service of the host freeze one process."""
-    root = Path("/sys/fs/cgroup/freezer" if kind == "v1" else "/sys/fs/cgroup/unified")
-    if not root.is_dir():
-        pytest.skip(f"no {kind} freezer on this machine")
-    group = root / f"bl-test-{os.getpid()}"
-    group.mkdir()
     try:
-        (group / "cgroup.procs").write_text(str(pid))
-        if kind == "v1":
-            (group / "freezer.state").write_text("FROZEN")
-        else:
-            (group / "cgroup.freeze").write_text("1")
+        group = Fence.make("freezer", unified=kind == "v2")
+    except TransportError as exc:
+        pytest.skip(f"no cgroup {kind} freezer to write here: {exc}")
+    with group:
+        group.take(pid)
+        group.freeze()
         yield
-    finally:
-        until = time.monotonic() + 5
-        while (group / "cgroup.procs").read_text() and time.monotonic() < until:
-            time.sleep(0.01)
-        group.rmdir()
 
 
 @pytest.mark.usefixtures("as_root")
