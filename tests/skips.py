@@ -42,6 +42,7 @@ MACHINE_COULD: Final[Mapping[str, Callable[[], bool]]] = {
     "no cgroup v2": lambda: _writes_to("cgroup2"),
     "no time namespace": _makes_time_namespaces,
     "no unshare": _has_unshare,
+    "no /dev/fuse": lambda: os.access("/dev/fuse", os.R_OK | os.W_OK),
 }
 """How a reason for a skip begins, and what makes it untrue."""
 

@@ -347,9 +347,9 @@ def _real_clock(stage: NodeStage, name: str, seconds: float, *, lapse: bool) -> 
 
 _GUARD: Final = "the guard"
 _BOTH: Final = "the guard and, by itself, the leash"
-_LEASH: Final = "the leash or, if the wall clock's end is first, the kernel's timer on the guard"
+_CONTINUED: Final = "the guard, which the kernel lets go on, and, by itself, the leash"
 _AWAKE: Final = "the guard or the kernel's timer on it, whichever is first"
-_TIMER: Final = "the kernel's timer on the guard"
+_ALONE: Final = "the guard, which the kernel lets go on"
 _ORPHANS: Final = "the kernel: the leash dies with the guard, its namespace with it"
 
 REAL: Final = (
@@ -358,14 +358,14 @@ REAL: Final = (
     NodeRow("network cut", _BOTH, GONE, network_cut),
     NodeRow("node revoked", _GUARD, NEXT_RENEWAL, node_revoked, (REFUSED,), at_once=True),
     NodeRow("guard killed", _ORPHANS, GONE, guard_killed, (KILLED,), at_once=True),
-    NodeRow("guard stopped", _LEASH, STOPPED_TOO, guard_stopped, (KILLED,)),
+    NodeRow("guard stopped", _CONTINUED, STOPPED_TOO, guard_stopped),
     NodeRow("leash killed", "the kernel", GONE, leash_killed, (BROKEN,), at_once=True),
 )
 """Breaks of real agents, beside each other."""
 
 SHAPES: Final = (
     NodeRow("leash stopped", _GUARD, GONE, leash_stopped),
-    NodeRow("guard and leash stopped", _TIMER, STOPPED_TOO, both_stopped, (KILLED,)),
+    NodeRow("guard and leash stopped", _ALONE, STOPPED_TOO, both_stopped),
     NodeRow("fork bomb", _BOTH, GONE, fork_bomb, for_root=True, alone=True),
     NodeRow("setsid daemon", _BOTH, GONE, daemon),
     NodeRow("double fork", _BOTH, GONE, double_fork),

@@ -7,12 +7,13 @@ import os
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from bench.breaks_page import measured_on
+from bench.breaks_page import measured_on, missed
 from bootlease.testing.fences import has_freezer_v1
 from tests.breaks.node_rows import LAST, REAL, REAL_CLOCK, SHAPES, NodeOutcome, NodeRow
 from tests.breaks.node_stage import NodeStage, node_stage
@@ -58,6 +59,7 @@ class NodeTable:
         mine = [row for row in rows() if os.geteuid() == 0 or not row.for_root]
         self._rows = (*mine, *(REAL_CLOCK if real_clock else ()))
         self._measured: dict[str, list[NodeOutcome]] = {row.name: [] for row in self._rows}
+        self._missed: Counter[str] = Counter()
         self._runs = 0
 
     def run(self) -> None:
@@ -82,6 +84,7 @@ class NodeTable:
             self._measured[row.name].append(outcome)
             if row.held(outcome):
                 return
+        self._missed[row.name] += 1
         self.wrong.append(f"{row.name}: {outcome}")
         sys.stderr.write(f"{self.wrong[-1]}\n")
 
@@ -90,7 +93,8 @@ class NodeTable:
         lines = [_line(row, self._measured[row.name]) for row in self._rows]
         measured = measured_on(f"{self._runs} runs", "`make breaks`")
         return (
-            f"{_HEAD.format(life=LIFE)}{''.join(lines)}\n{measured}\nIn CI every row runs once.\n"
+            f"{_HEAD.format(life=LIFE)}{''.join(lines)}\n{missed(self._missed, self._runs)}\n\n"
+            f"{measured}\nIn CI every row runs once.\n"
         )
 
 

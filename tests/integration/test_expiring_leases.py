@@ -23,7 +23,6 @@ import pytest
 from bootlease.cli import run as run_cli
 from bootlease.errors import TransportError, VerificationError
 from bootlease.evidence import LeaseRequest
-from bootlease.node.agent import NodeAgent
 from bootlease.node.bundle import JoinBundle
 from bootlease.node.client import VerifierClient
 from bootlease.node.clock import SystemClock
@@ -31,13 +30,15 @@ from bootlease.node.confirm import Confirmation, ExpiringTPMKey, Purpose
 from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
 from bootlease.node.logs import EventLogFile
 from bootlease.node.memory import Memory, Sent
-from bootlease.node.settings import Settings
+from bootlease.node.renewal.agent import NodeAgent
+from bootlease.node.renewal.settings import Settings
 from bootlease.node.wish import LeaseWish
 from bootlease.reference import serialise_reference
 from bootlease.relyingparty import StaticKeys, TokenChecker, UnsafeNoContinuity
 from bootlease.testing.attesting_client import AttestingClient, finding_ids
 from bootlease.testing.boot import SimulatedBoot
 from bootlease.testing.golden import golden_reference
+from bootlease.testing.keys import fresh_keys
 from bootlease.testing.local_ca import LocalCA
 from bootlease.testing.node_on_swtpm import NodeOnSwtpm
 from bootlease.testing.policies import AUDIENCE, make_policy
@@ -279,13 +280,20 @@ def expiring_client(
     return client
 
 
-def asking(client: AttestingClient, bundle: JoinBundle, **changes: object) -> LeaseRequest:
+def asking(client: AttestingClient, bundle: JoinBundle, wish: LeaseWish = WISH) -> LeaseRequest:
     """Return a wish with an expiring key of the client's device."""
     assert bundle.leash_key is not None
-    purpose = Purpose(bundle.leash_key, client.node, WISH.purpose())
-    key = ExpiringTPMKey(client.device, dataclasses.replace(purpose, **changes))  # type: ignore[arg-type]  # any field
+    purpose = Purpose(bundle.leash_key, client.node, wish.purpose())
+    key = ExpiringTPMKey(client.device, purpose)
     key.session = client.device.begin_permits()
-    return WISH.request(key)
+    return wish.request(key)
+
+
+def with_another_leash_key(bundle: JoinBundle) -> JoinBundle:
+    """Return a bundle with the leash key of another verifier, or of before."""
+    other = fresh_keys("https://other.example").leash
+    assert other is not None
+    return dataclasses.replace(bundle, leash_key=other.public)
 
 
 def test_a_permit_ends_with_its_lease(expiring_client: AttestingClient) -> None:
@@ -303,11 +311,7 @@ def test_keys_that_wait_for_another_s_permits_are_refused_unrecorded(
     expiring_client: AttestingClient, running: VerifierProcess
 ) -> None:
     """Nothing is spent: the node begins anew with the verifier's leash key."""
-    from bootlease.testing.keys import fresh_keys  # noqa: PLC0415 - used here only
-
-    other = fresh_keys("https://other.example").leash
-    assert other is not None
-    bundle = dataclasses.replace(running.join_bundle(), leash_key=other.public)
+    bundle = with_another_leash_key(running.join_bundle())
     refused = expiring_client.present(
         expiring_client.attest(leases=[asking(expiring_client, bundle)])
     )
@@ -315,6 +319,25 @@ def test_keys_that_wait_for_another_s_permits_are_refused_unrecorded(
     assert finding_ids(refused) == {"expiring-key.authority.mismatch"}
     assert "decision" not in refused.json()
     assert len(expiring_client.renew().leases) == 1
+
+
+def test_an_optional_key_that_waits_for_another_s_permits_stops_no_other_lease(
+    expiring_client: AttestingClient, running: VerifierProcess
+) -> None:
+    """What the verifier's own leash key permits is renewed; the stray one is left out, and told."""
+    stray = asking(
+        expiring_client,
+        with_another_leash_key(running.join_bundle()),
+        dataclasses.replace(WISH, optional=True),
+    )
+    own = asking(expiring_client, running.join_bundle())
+    expiring_client.leases = (stray, own)
+    for _ in range(2):
+        answer = expiring_client.renew()
+        assert [lease.permit is None for lease in answer.leases] == [False]
+        assert [(each.index, each.findings[0].id) for each in answer.denied] == [
+            (0, "expiring-key.authority.mismatch")
+        ]
 
 
 def test_a_lie_stops_no_honest_lease(expiring_client: AttestingClient) -> None:

@@ -20,14 +20,14 @@ from bootlease.evidence import Evidence, LeaseAnswer, parse_evidence
 from bootlease.ledger.prooffile import parse_proof
 from bootlease.lineage import Prior
 from bootlease.model import Effect
-from bootlease.node.agent import NodeAgent
 from bootlease.node.client import VerifierClient
 from bootlease.node.clock import SystemClock
 from bootlease.node.ima import IMAListFile
 from bootlease.node.lease import HeldLease, LeaseKeeper
 from bootlease.node.logs import EventLogFile
 from bootlease.node.outputs import LeaseFiles
-from bootlease.node.settings import Settings
+from bootlease.node.renewal.agent import NodeAgent
+from bootlease.node.renewal.settings import Settings
 from bootlease.node.state import StateDirectory
 from bootlease.node.tpm.key_kinds import EKAlgorithm
 from bootlease.node.wish import LeaseWish

@@ -29,13 +29,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bootlease.errors import VerificationError
 from bootlease.evidence import Activation, EnrolmentRequest
 from bootlease.model import Finding
-from bootlease.node.agent import NodeAgent
 from bootlease.node.client import ACTIVATE, CHALLENGE, ENROL, LEASE
 from bootlease.node.clock import SystemClock
 from bootlease.node.lease import LeaseKeeper
 from bootlease.node.logs import EventLogFile
 from bootlease.node.outputs import LeaseFiles
-from bootlease.node.settings import Settings
+from bootlease.node.renewal.agent import NodeAgent
+from bootlease.node.renewal.settings import Settings
 from bootlease.node.state import StateDirectory
 from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
 from bootlease.node.tpm.opening import TPMChoice, open_with_memory

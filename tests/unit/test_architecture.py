@@ -26,7 +26,7 @@ SOURCE: Final = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
 LAYERS: Final = ("foundation", "formats", "decisions", "ports", "shells")
 LAYER_OF: Final = {
-    **dict.fromkeys(("errors", "findings", "frozen", "model"), "foundation"),
+    **dict.fromkeys(("errors", "findings", "frozen", "model", "problems"), "foundation"),
     **dict.fromkeys(
         (
             *("cbor", "ecdsa", "tpm", "eventlog", "bootstate", "ima"),
@@ -62,7 +62,7 @@ MAY_IMPORT_SHELLS: Final = {
 speaks to it through the client that every workload has (ADR 0014)."""
 
 MAY_IMPORT_ONLY: Final = {
-    "relyingparty": {"errors", "model", "cbor", "token", "ledger"},
+    "relyingparty": {"errors", "findings", "model", "cbor", "token", "ledger"},
     "leash": {"errors", "model", "localapi", "workload", "ports"},
     "workload": {"errors", "model", "localapi", "token", "ports"},
     "witness": {"errors", "model", "cbor", "token", "ledger"},

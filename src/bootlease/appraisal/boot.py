@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from bootlease.appraisal.bootlog import TCG_LOG, BootLog, check_replay, check_separators
+from bootlease.appraisal.bootlog import BootLog, check_replay, check_separators
 from bootlease.appraisal.cache import AppraisalCache, BootVerdict, VerdictKey
 from bootlease.appraisal.meaning import check_meaning
 from bootlease.appraisal.phases import check_phases
@@ -17,7 +17,7 @@ from bootlease.appraisal.quote import check_selection
 from bootlease.bootstate.tri import Tri
 from bootlease.errors import MalformedError
 from bootlease.eventlog import LogFormat
-from bootlease.evidence import VerifiedEvidence
+from bootlease.evidence import TCG_LOG, VerifiedEvidence
 from bootlease.model import Effect, Finding, HashAlg, PCRValues
 from bootlease.policy import Policy
 from bootlease.reference import ReferenceSet, appraise_reference, note_unknown_names

@@ -18,13 +18,10 @@ from bootlease.bootstate.digests import NO_ERROR, is_separator, known_digests
 from bootlease.errors import MalformedError
 from bootlease.eventlog import Event, EventType, ReplayedLog, parse_event_log, replay
 from bootlease.eventlog.replay import start_value
-from bootlease.evidence import VerifiedEvidence
+from bootlease.evidence import TCG_LOG, VerifiedEvidence
 from bootlease.model import Finding, HashAlg, PCRValues
 from bootlease.reference import Measured, expected_value, measured_events
 from bootlease.reference.measured import DYNAMIC_PCRS
-
-TCG_LOG: Final = "tcg"
-"""Kind of the firmware's event log."""
 
 FIRMWARE_PCRS: Final = frozenset(range(8))
 _SHOWN: Final = 16

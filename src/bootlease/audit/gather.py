@@ -3,8 +3,10 @@
 What is at hand need not be right: everything is compared with its digest, and the evidence is
 verified once more, before anybody judges it.
 
-One input is not in the record: whether a log came along or was named by its digest. It changes
-nothing but the finding ``lineage.full-evidence-required``, so the record's own findings say it.
+Two inputs are in the record's own findings alone. Whether a log came along or was named by its
+digest changes nothing but ``lineage.full-evidence-required``. What the verifier's leash key was,
+``expiring-key.authority.mismatch`` says where a key waited for another's permits; where none did,
+it is the one that they all name.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from bootlease.errors import MalformedError
 from bootlease.evidence import (
     IMA_LIST,
     Challenge,
+    Evidence,
     VerifiedEvidence,
     parse_evidence,
     verify_evidence,
@@ -36,6 +39,7 @@ from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 T = TypeVar("T")
 
 FULL_EVIDENCE: Final = "lineage.full-evidence-required"
+_STRAY_KEY: Final = "expiring-key.authority.mismatch"
 _KEPT_LOGS: Final = 32
 _KEPT_SETS: Final = 4096
 
@@ -181,7 +185,7 @@ class Gatherer:
             raise MalformedError("a recorded evidence document has its logs left out")
         key = _attestation_key(enrolment.ak_public)
         verified = verify_evidence(
-            *(evidence, challenge, key), now=record.time, authority=named_authority(evidence)
+            *(evidence, challenge, key), now=record.time, authority=_authority(record, evidence)
         )
         withheld = {each.seen for each in record.findings if each.id == FULL_EVIDENCE}
         logs = {
@@ -228,6 +232,18 @@ class Gatherer:
         if epoch < 1:
             raise MalformedError("a policy epoch counts from 1")
         return PolicyEpoch(policy, epoch)
+
+
+def _authority(record: DecisionRecord, evidence: Evidence) -> bytes | None:
+    """Return the verifier's leash key: as the record says it, or as it was accepted.
+
+    Raises:
+        ValueError: The record names none where it says that it does.
+    """
+    for finding in record.findings:
+        if finding.id == _STRAY_KEY:
+            return None if finding.expected is None else bytes.fromhex(finding.expected)
+    return named_authority(evidence)
 
 
 class _Digested(Protocol):

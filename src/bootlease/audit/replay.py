@@ -27,7 +27,6 @@ from bootlease.appraisal import (
     record_decision,
     verdict_known,
 )
-from bootlease.appraisal.bootlog import TCG_LOG
 from bootlease.appraisal.issue import DEVELOPER
 from bootlease.audit.compare import (
     compare_claims,
@@ -37,7 +36,7 @@ from bootlease.audit.compare import (
 )
 from bootlease.audit.gather import DecisionInputs, Gathered, Gatherer, InputError
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.evidence import VerifiedEvidence
+from bootlease.evidence import TCG_LOG, VerifiedEvidence
 from bootlease.ledger import DecisionRecord
 from bootlease.model import Effect, Finding
 from bootlease.policy import PolicyEpoch

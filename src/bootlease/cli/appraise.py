@@ -21,7 +21,7 @@ from bootlease.cli.policy_files import read_policy
 from bootlease.cli.reference_files import read_any_reference
 from bootlease.endorsement import Enrolment, TrustedRoots, parse_certificates
 from bootlease.eventlog import DEFAULT_LIMITS
-from bootlease.evidence import IMA_LIST, Challenge, parse_evidence, verify_evidence
+from bootlease.evidence import IMA_LIST, TCG_LOG, Challenge, parse_evidence, verify_evidence
 from bootlease.evidence.document import MAX_EVIDENCE, MAX_IMA_LIST
 from bootlease.evidence.verify import named_authority
 from bootlease.explain import Appraised, Names, explain, recorded_boot
@@ -118,13 +118,13 @@ def appraise(
     evidence = verify_evidence(
         *(presented, challenge, key), now=now, authority=named_authority(presented)
     )
-    stored = evidence.logs.get("tcg")
+    stored = evidence.logs.get(TCG_LOG)
     if stored is None and log_file is not None:
         stored = log_file.read(DEFAULT_LIMITS.max_bytes + 1)
     if challenge.node != enrolment.node:
         raise click.UsageError("the challenge was issued to another node than the enrolled one")
     log = None if stored is None else read_boot_log(stored)
-    if log is not None and log.digest != evidence.log_digests.get("tcg"):
+    if log is not None and log.digest != evidence.log_digests.get(TCG_LOG):
         raise click.UsageError("the log is not the one that the evidence names")
     references = [each for each in named if isinstance(each, ReferenceSet)]
     files = [each for each in named if isinstance(each, IMAReferenceSet)]

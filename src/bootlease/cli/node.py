@@ -10,14 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from bootlease.cli.exits import ExitCode
 from bootlease.cli.lazy_group import LazyGroup
 from bootlease.cli.node_logs import ima_source, log_source
 from bootlease.cli.node_options import (
@@ -40,12 +37,13 @@ from bootlease.node.collect import collect as collect_evidence
 from bootlease.node.collect import write_folder
 from bootlease.node.enrol import enrol as enrol_device
 from bootlease.node.logline import Log
-from bootlease.node.state import StateDirectory, read_memory, read_status
-from bootlease.node.status import LeaseState, Status
+from bootlease.node.state import StateDirectory, read_memory
 from bootlease.node.tpm.key_kinds import AKAlgorithm
 
+_MODULES: Final = {"run": "node_run", "check": "node_check", "status": "node_status"}
 
-@click.group(name="node", cls=LazyGroup, modules={"run": "node_run", "check": "node_check"})
+
+@click.group(name="node", cls=LazyGroup, modules=_MODULES)
 def node() -> None:
     """Be a node: prove what this machine booted.
 
@@ -84,52 +82,6 @@ def enrol(
         directory.save(directory.load().enrolled(enrolment))
     known = {"node": enrolment.node.hex(), "issuer": bundle.issuer}
     click.echo(json.dumps(known) if as_json else enrolment.node.hex())
-
-
-@node.command()
-@state_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(state: Path, *, as_json: bool) -> int:
-    """Show how the lease of this node stands.
-
-    Exits with 0 if a lease is held, 1 if the verifier refused, 2 if the status file is damaged, 3
-    if there is no lease for another reason or no agent has run.
-    """
-    found, running = read_status(state)
-    now = int(time.time())
-    holds = found.state is LeaseState.HELD and now < (found.expires_at or 0)
-    if as_json:
-        shown = {**found.as_dict(), "running": running, "valid": holds}
-        click.echo(json.dumps(shown, indent=2))
-    else:
-        for line in _status_lines(found, now, running=running, holds=holds):
-            click.echo(line)
-    if holds:
-        return ExitCode.ACCEPTED
-    return ExitCode.REFUSED if found.state is LeaseState.REFUSED else ExitCode.UNREACHABLE
-
-
-def _status_lines(found: Status, now: int, *, running: bool, holds: bool) -> Iterator[str]:
-    if holds:
-        for lease in found.leases:
-            yield f"lease {found.sequence} held: {' '.join(lease.scope)} for {lease.audience}"
-        yield f"ends in {(found.expires_at or now) - now} s unless renewed"
-    elif found.state is LeaseState.HELD:
-        yield "no lease: the last one has lapsed"
-    else:
-        yield f"no lease: {found.state.value}"
-    yield f"verifier {found.issuer}"
-    if found.node is not None:
-        yield f"node {found.node}"
-    if not running:
-        yield "no agent is running"
-    elif found.next_attempt_at is not None:
-        yield f"next attempt in {max(0, found.next_attempt_at - now)} s"
-    for finding in found.findings:
-        yield str(finding)
-    yield from found.notes
-    if found.error is not None and not found.findings:
-        yield f"last error: {found.error}"
 
 
 @node.command()

@@ -38,7 +38,9 @@ def log_source(ctx: click.Context, tcti: str, path: Path | None) -> EventLogSour
         return EventLogFile(path)
     if not tcti.startswith("device"):
         raise click.UsageError(
-            f"--log FILE is needed: the kernel keeps no event log for the TPM at {tcti}", ctx
+            "--log FILE is needed, or log under [node] of a configuration: the kernel keeps no"
+            f" event log for the TPM at {tcti}",
+            ctx,
         )
     return kernel_log_of(tcti)
 

@@ -33,7 +33,6 @@ from bootlease.cli.node_options import (
 from bootlease.cli.node_tpm import open_tpm, tpm_choice
 from bootlease.cli.standard_output import OutputError
 from bootlease.evidence import TokenEncoding
-from bootlease.node.agent import NodeAgent
 from bootlease.node.client import VerifierClient
 from bootlease.node.clock import SystemClock
 from bootlease.node.confirm import Confirmation
@@ -42,16 +41,21 @@ from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
 from bootlease.node.logline import Log, LogFormat
 from bootlease.node.logs import EventLogFile, EventLogSource
 from bootlease.node.outputs import LeaseFiles
+from bootlease.node.renewal.agent import NodeAgent
+from bootlease.node.renewal.settings import Settings
 from bootlease.node.reporter import Reporter
 from bootlease.node.run import Stopped, Worker, run_once, run_until_stopped
 from bootlease.node.schedule import Schedule
-from bootlease.node.settings import Settings
 from bootlease.node.state import StateDirectory
 from bootlease.node.status import Status
 from bootlease.node.wakeup import Wakeup
 from bootlease.node.wish import LeaseWish
+from bootlease.node.wishbook import Wishes
+from bootlease.ports import Clock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bootlease.node.tpm.opening import TPMChoice
 
 _WITH_CONFIG: Final = frozenset({"config", "log_format"})
@@ -169,6 +173,28 @@ def run(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - click's
         from bootlease.cli.node_service import serve  # noqa: PLC0415
 
         return _exit_code(serve(ctx, options["config"], form).signal)
+    settings = _settings(ctx, options)
+    log = log_source(ctx, options["tcti"], options["log_file"])
+    if isinstance(log, EventLogFile):
+        check_log(log)
+    choice = tpm_choice(options["tcti"], options["ek_algorithm"], options["ak_algorithm"])
+    return _run(
+        _Run(
+            settings,
+            choice,
+            log,
+            ima_source(options["tcti"], options["ima_list"]),
+            LeaseFiles(options["token_file"], options["key_file"]),
+            options["state"],
+            Log(sys.stderr, form or LogFormat.TEXT),
+            once=options["once"],
+            as_json=options["as_json"],
+        )
+    )
+
+
+def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:
+    """Return what the options say to keep, once they are seen to fit each other."""
     for name in ("bundle", "scopes", "audience"):
         if not options[name]:
             param = next(each for each in ctx.command.params if each.name == name)
@@ -190,25 +216,7 @@ def run(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - click's
         wish = LeaseWish(options["scopes"], options["audience"], TokenEncoding(options["encoding"]))
     except ValueError as exc:
         raise click.UsageError(str(exc), ctx) from exc
-    settings = Settings(bundle, (wish,), confirmation)
-    log = log_source(ctx, options["tcti"], options["log_file"])
-    if isinstance(log, EventLogFile):
-        check_log(log)
-    choice = tpm_choice(options["tcti"], options["ek_algorithm"], options["ak_algorithm"])
-    files = LeaseFiles(options["token_file"], options["key_file"])
-    return _run(
-        _Run(
-            settings,
-            choice,
-            log,
-            ima_source(options["tcti"], options["ima_list"]),
-            files,
-            options["state"],
-            Log(sys.stderr, form or LogFormat.TEXT),
-            once=options["once"],
-            as_json=options["as_json"],
-        )
-    )
+    return Settings(bundle, (wish,), confirmation)
 
 
 def _refuse_others(ctx: click.Context) -> None:
@@ -232,25 +240,8 @@ def _run(request: _Run) -> int:
             if reason is EndReason.LAPSED:
                 wakeup.hurry()
 
-        keeper = LeaseKeeper(clock, request.files, on_end)
-        wishes = request.settings.book()
-        with (
-            open_tpm(request.choice, directory, say) as device,
-            contextlib.closing(VerifierClient(request.settings.bundle)) as client,
-        ):
-            agent = NodeAgent(
-                request.settings,
-                device=device,
-                log=request.log,
-                verifier=client,
-                keeper=keeper,
-                store=directory,
-                clock=clock,
-                jitter=random.random,
-                say=say,
-                ima=request.ima,
-                wishes=wishes,
-            )
+        keeper, wishes = LeaseKeeper(clock, request.files, on_end), request.settings.book()
+        with _agent(request, directory, keeper, clock, wishes) as agent:
             if request.once:
                 return _once(agent, reporter, printed)
             reporter.started()
@@ -265,6 +256,29 @@ def _run(request: _Run) -> int:
     if lost is not None:
         raise lost
     return _exit_code(stopped.signal)
+
+
+@contextlib.contextmanager
+def _agent(
+    request: _Run, directory: StateDirectory, keeper: LeaseKeeper, clock: Clock, wishes: Wishes
+) -> Iterator[NodeAgent]:
+    with (
+        open_tpm(request.choice, directory, request.say) as device,
+        contextlib.closing(VerifierClient(request.settings.bundle)) as client,
+    ):
+        yield NodeAgent(
+            request.settings,
+            device=device,
+            log=request.log,
+            verifier=client,
+            keeper=keeper,
+            store=directory,
+            clock=clock,
+            jitter=random.random,
+            say=request.say,
+            ima=request.ima,
+            wishes=wishes,
+        )
 
 
 def _once(agent: NodeAgent, reporter: Reporter, printed: _PrintedStatus | None) -> int:

@@ -21,14 +21,14 @@ from bootlease.errors import MalformedError
 from bootlease.node.bundle import MAX_BUNDLE, JoinBundle, parse_bundle
 from bootlease.node.client import VerifierClient
 from bootlease.node.clock import SystemClock
-from bootlease.node.config import MAX_CONFIG, AgentConfig, parse_config
 from bootlease.node.confirm import Confirmation
 from bootlease.node.files import read_bounded
 from bootlease.node.logline import Log, LogFormat
 from bootlease.node.logs import EventLogFile
-from bootlease.node.notify import ServiceManager, passed_sockets
 from bootlease.node.run import Stopped
-from bootlease.node.service import AgentService, Surroundings, WorkloadAPI
+from bootlease.node.service.config import MAX_CONFIG, AgentConfig, parse_config
+from bootlease.node.service.daemon import AgentService, Surroundings, WorkloadAPI
+from bootlease.node.service.notify import ServiceManager, passed_sockets
 from bootlease.node.state import StateDirectory
 from bootlease.node.wishbook import Wishes
 from bootlease.node.workloads import ServerSettings, WorkloadServer

@@ -80,8 +80,7 @@ def recorded_log(name: bytes, data: Path) -> bytes:
 
 
 def _log(name: bytes, reader: AuditReader) -> bytes:
-    from bootlease.appraisal.bootlog import TCG_LOG  # noqa: PLC0415 - heavy
-    from bootlease.evidence import parse_evidence  # noqa: PLC0415 - heavy
+    from bootlease.evidence import TCG_LOG, parse_evidence  # noqa: PLC0415 - heavy
     from bootlease.explain.recorded import recorded_decision  # noqa: PLC0415 - heavy
 
     record, _ = recorded_decision(reader.latest_of(name) or name, reader)

@@ -7,16 +7,15 @@ not to be had, 125 the leash broke, 126 the command cannot be executed, 127 it i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
 import sys
 from typing import Any, Final
 
 import click
 
 from bootlease.leash.ending import Ending, Reason
+from bootlease.leash.outlet import Outlet
 from bootlease.leash.run import Run
 from bootlease.leash.run import run as run_leashed
 from bootlease.leash.values import Terms
@@ -29,39 +28,52 @@ _FOR_PROGRAMS: Final = frozenset({"laid", "lacking", "started"})
 
 
 class _Log:
-    """Lines on standard error; one JSON object on each where asked for."""
+    """Lines on standard error; one JSON object on each where asked for.
+
+    Whoever reads this may be slow, or the workload have filled the pipe: no guard waits for that.
+    What waits beyond a bound is counted, and the next line is preceded by how many were lost.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
+        self._outlet = Outlet(_STDERR)
+        self._lost = 0
 
     def note(self, event: str, message: str, **facts: int) -> None:
         """Write one line, where people want to read it."""
         if self._as_json or event not in _FOR_PROGRAMS:
-            self._write({"event": event, "message": message, **facts}, message)
+            self._say({"event": event, "message": message, **facts}, message)
 
     def end(self, ending: Ending) -> None:
-        """Write the last line: why it ended."""
+        """Write the last line: why it ended; wait a moment for somebody to read it."""
         if self._as_json:
-            self._write(ending.as_dict(), "", patience=_PATIENCE)
-            return
+            self._say(ending.as_dict(), "", last=True)
+        else:
+            self._say_why(ending)
+        self._outlet.wait(_PATIENCE)
+
+    def _say_why(self, ending: Ending) -> None:
         for finding in ending.findings:
-            self._write({}, str(finding), patience=_PATIENCE)
+            self._say({}, str(finding), last=True)
         # A command that ends by itself says so by its exit code, as it would without a leash.
         if ending.reason is not Reason.EXITED:
             late = ending.gone_after
             after = "" if late is None else f"; all was gone {late * 1000:.1f} ms later"
-            self._write({}, f"{ending.message}{after}", patience=_PATIENCE)
+            self._say({}, f"{ending.message}{after}", last=True)
 
-    def _write(self, members: dict[str, Any], words: str, *, patience: float = 0.0) -> None:
+    def _say(self, members: dict[str, Any], words: str, *, last: bool = False) -> None:
+        if self._lost:
+            lines = "1 line" if self._lost == 1 else f"{self._lost} lines"
+            lost = f"lost {lines} of this log: nobody read it"
+            facts = {"event": "lost", "message": lost, "lines": self._lost}
+            if self._write(facts, lost, last=last):
+                self._lost = 0
+        if not self._write(members, words, last=last):
+            self._lost += 1
+
+    def _write(self, members: dict[str, Any], words: str, *, last: bool) -> bool:
         line = json.dumps(members) if self._as_json else f"bootlease: {words}"
-        # Whoever reads this may be slow, or the workload have filled the pipe: no guard waits for
-        # that. A pipe that is writable takes so much at once (pipe(7)).
-        poll = select.poll()
-        poll.register(_STDERR, select.POLLOUT)
-        with contextlib.suppress(OSError):
-            if poll.poll(patience * 1000):
-                data = f"{line}\n".encode(errors="replace")
-                os.write(_STDERR, data if patience else data[: select.PIPE_BUF])
+        return self._outlet.write(f"{line}\n".encode(errors="replace"), last=last)
 
 
 @click.command(

@@ -12,6 +12,7 @@ from bootlease.cli.token_input import RequestURL
 from bootlease.localapi import ConfirmationChoice, Granted, Unreached, wire
 from bootlease.token import TokenFormat
 from bootlease.workload import LeaseStream, Workload, WorkloadClient
+from bootlease.workload.connection import DEFAULT_TIMEOUT
 
 _WAIT: Final = 30.0
 _CONFIRMATIONS: Final = [
@@ -90,7 +91,7 @@ def _ask(options: dict[str, Any]) -> tuple[Granted, dict[str, str]]:
         if options["method"] is None:
             return granted, {}
         return granted, workload.headers(options["method"], options["url"])
-    client = WorkloadClient(options["socket"])
+    client = WorkloadClient(options["socket"], timeout=min(DEFAULT_TIMEOUT, options["timeout"]))
     with client.lease(
         options["scopes"],
         options["audience"],

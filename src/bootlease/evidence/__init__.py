@@ -3,7 +3,7 @@
 ``docs/protocol.md`` is the specification of these messages, byte by byte.
 """
 
-from bootlease.evidence.binding import Binding, log_digest
+from bootlease.evidence.binding import TCG_LOG, Binding, log_digest
 from bootlease.evidence.challenge import Challenge, IssuedLease, LeaseAnswer
 from bootlease.evidence.denied import DeniedLease
 from bootlease.evidence.document import Evidence, parse_evidence
@@ -28,6 +28,7 @@ from bootlease.evidence.verify import VerifiedEvidence, verify_evidence
 
 __all__ = [
     "IMA_LIST",
+    "TCG_LOG",
     "Activation",
     "Binding",
     "CertifiedKey",

@@ -21,9 +21,11 @@ from bootlease.evidence.fields import DIGEST_SIZE, Fields
 from bootlease.frozen import quick_init
 
 BINDING_TYPE: Final = "bootlease/quote/1"
-LOG_KINDS: Final = frozenset({"tcg"})
-"""Logs that a binding names: ``tcg`` is the firmware's event log. What is read after the quote, as
-an IMA list is, cannot be among them."""
+TCG_LOG: Final = "tcg"
+"""Kind of the firmware's event log."""
+LOG_KINDS: Final = frozenset({TCG_LOG})
+"""Logs that a binding names. What is read after the quote, as an IMA list is, cannot be among
+them."""
 
 MAX_BINDING: Final = 1024
 

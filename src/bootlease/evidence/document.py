@@ -20,6 +20,7 @@ from bootlease.evidence.binding import (
     LOG_KINDS,
     MAX_BINDING,
     PLAIN_BINDINGS,
+    TCG_LOG,
     Binding,
     parse_binding,
 )
@@ -212,7 +213,7 @@ def _parse_plain(data: bytes) -> Evidence | None:
         elif not data.startswith(_NO_LOG):
             if not data.startswith(_ONE_LOG):
                 return None
-            logs["tcg"], end = cbor.cut_bytes(data, len(_ONE_LOG))
+            logs[TCG_LOG], end = cbor.cut_bytes(data, len(_ONE_LOG))
         for tail in _TAILS:
             start = len(data) - tail.layout.size
             if start > end and data.startswith(_BINDING, start):
@@ -232,7 +233,7 @@ def _parse_plain(data: bytes) -> Evidence | None:
         return None
     confirmation, log, *previous, nonce, scope, signature = parts[1::2]
     evidence = Evidence(
-        Binding(nonce, previous[0] if previous else None, scope, confirmation, {"tcg": log}),
+        Binding(nonce, previous[0] if previous else None, scope, confirmation, {TCG_LOG: log}),
         data[start + tail.binding : start + tail.binding_end],
         wishes.leases,
         data[leases - _QUOTE_SIZE : leases],
@@ -261,7 +262,7 @@ def _plain_logs(data: bytes) -> tuple[IMASegment, bytes, dict[str, bytes], int]:
     if data.startswith(_LOGS + _NONE, at):
         return ima, head, logs, len(head)
     if data.startswith(_TCG_ALONE, at):
-        logs["tcg"], end = cbor.cut_bytes(data, at + len(_TCG_ALONE))
+        logs[TCG_LOG], end = cbor.cut_bytes(data, at + len(_TCG_ALONE))
         return ima, head, logs, end
     if not data.startswith((_IMA_ALONE, _IMA_FIRST), at):
         raise MalformedError("other logs stand here")
@@ -269,7 +270,7 @@ def _plain_logs(data: bytes) -> tuple[IMASegment, bytes, dict[str, bytes], int]:
     if data.startswith(_IMA_FIRST, at):
         if not data.startswith(_TCG, end):
             raise MalformedError("another log stands here")
-        logs["tcg"], end = cbor.cut_bytes(data, end + len(_TCG))
+        logs[TCG_LOG], end = cbor.cut_bytes(data, end + len(_TCG))
     _demand_list(ima, logs)
     return ima, head, logs, end
 

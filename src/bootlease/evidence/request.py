@@ -17,7 +17,7 @@ from bootlease.errors import MalformedError
 from bootlease.evidence.expiring import MEMBERS, ExpiringKey, parse_expiring_key
 from bootlease.evidence.fields import Fields
 from bootlease.token import scope as scopes
-from bootlease.token.claimparts import MAX_LEVEL
+from bootlease.token.kinds import MAX_LEVEL
 
 MAX_LEASES: Final = 256
 """Workloads of one node that one quote can serve."""

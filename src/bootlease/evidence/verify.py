@@ -1,8 +1,9 @@
 """From evidence as presented to evidence that the AK vouches for.
 
-What fails here proves nothing about the node: anybody could have sent it. It is refused and
-counted, but consumes no challenge, ends no lineage and is not recorded, so that nobody can end
-another node's lease with garbage in its name (design section 4, step 5).
+What fails here proves nothing about the node's state; nearly all of it anybody could have sent. It
+is refused and counted, but consumes no challenge, ends no lineage and is not recorded, so that
+nobody can end another node's lease with garbage in its name (design section 4, step 5). The AK's
+signature comes first: until it verifies, nothing is done for what was asked for.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class VerifiedLease:
         level: Level at which the agent says that it enforces; None where it says nothing.
         optional: Where policy denies it, it is left out, and the others are granted all the same.
         permit: What the key needs the verifier's permit for; None where it can do without.
+        barred: What denies it, whatever policy says; only of one that is optional.
     """
 
     scope: tuple[str, ...]
@@ -67,6 +69,7 @@ class VerifiedLease:
     level: int | None
     optional: bool = False
     permit: PermitRequest | None = None
+    barred: tuple[Finding, ...] = ()
 
 
 @quick_init
@@ -131,12 +134,11 @@ def verify_evidence(
         The verified evidence.
 
     Raises:
-        VerificationError: With every check that failed.
+        VerificationError: With every check that failed; of what was asked for none is made before
+            the AK signed for the challenge, and of the keys none before it signed for them.
         MalformedError: A structure inside does not parse.
     """
     findings = _challenge_findings(evidence, challenge, now)
-    findings += _binding_findings(evidence)
-    quote: VerifiedQuote | None = None
     try:
         quote = verify_quote(
             evidence.quote,
@@ -146,20 +148,16 @@ def verify_evidence(
             evidence.pcrs,
         )
     except VerificationError as exc:
-        findings += exc.findings
-    leases: list[VerifiedLease] = []
-    for lease in evidence.leases:
-        try:
-            leases.append(_verify_lease(lease, key, challenge.node, authority))
-        except VerificationError as exc:
-            findings += exc.findings
-    if findings or quote is None:
+        # Whoever knows a challenge can send as much: one signature, and not one for each lease.
+        raise VerificationError(*findings, *exc.findings) from exc
+    findings += _binding_findings(evidence)
+    if findings:
         raise VerificationError(*findings)
     return VerifiedEvidence(
         digest=evidence.digest,
         nonce=challenge.nonce,
         previous=evidence.binding.previous,
-        leases=tuple(leases),
+        leases=_verify_leases(evidence, key, challenge.node, authority),
         quote=quote,
         log_digests=evidence.binding.logs,
         logs=evidence.logs,
@@ -257,6 +255,21 @@ def named_authority(evidence: Evidence) -> bytes | None:
     return named.pop() if len(named) == 1 else None
 
 
+def _verify_leases(
+    evidence: Evidence, key: AttestationKey, node: bytes, authority: bytes | None
+) -> tuple[VerifiedLease, ...]:
+    leases: list[VerifiedLease] = []
+    findings: list[Finding] = []
+    for lease in evidence.leases:
+        try:
+            leases.append(_verify_lease(lease, key, node, authority))
+        except VerificationError as exc:
+            findings += exc.findings
+    if findings:
+        raise VerificationError(*findings)
+    return tuple(leases)
+
+
 def _verify_lease(
     lease: LeaseRequest, key: AttestationKey, node: bytes, authority: bytes | None
 ) -> VerifiedLease:
@@ -299,23 +312,31 @@ def _expiring_lease(
     node: bytes,
     authority: bytes | None,
 ) -> VerifiedLease:
-    # Whoever signs permits decides when the key is over: that is this verifier, and nobody else.
-    if authority is None or not hmac.compare_digest(asked.authority, authority):
-        raise VerificationError(
-            Finding(
-                "expiring-key.authority.mismatch",
-                "The key's policy asks for permits by another key than this verifier's leash key.",
-                expected=None if authority is None else authority.hex(),
-                seen=asked.authority.hex(),
-            )
-        )
+    stray = _stray_key(asked, authority)
+    # A node whose bundle names a leash key of before goes on with all that needs none.
+    if stray is not None and not lease.optional:
+        raise VerificationError(stray)
     # The node's id and the wish are in the policy: no permit for another lease, here or on another
     # node, lets this key be used.
     ref = policy_ref(node, lease.encoded()[0], asked.salt)
-    bound = accept_expiring_key(parse_public(asked.public), signed_policy(authority, ref))
+    bound = accept_expiring_key(parse_public(asked.public), signed_policy(asked.authority, ref))
     verify_certification(asked.attest, asked.signature, key, CERTIFY_LABEL, bound.public)
     verified = _verified(lease, PublicKey.from_cryptography(bound.key), KeyProtection.TPM_EXPIRING)
+    if stray is not None:
+        return replace(verified, barred=(stray,))
     return replace(verified, permit=PermitRequest(asked.session, ref))
+
+
+def _stray_key(asked: ExpiringKey, authority: bytes | None) -> Finding | None:
+    # Whoever signs permits decides when the key is over: that is this verifier, and nobody else.
+    if authority is not None and hmac.compare_digest(asked.authority, authority):
+        return None
+    return Finding(
+        "expiring-key.authority.mismatch",
+        "The key's policy asks for permits by another key than this verifier's leash key.",
+        expected=None if authority is None else authority.hex(),
+        seen=asked.authority.hex(),
+    )
 
 
 @functools.lru_cache(maxsize=NODES_REMEMBERED)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bootlease.appraisal import CodeIdentity, read_boot_log
-from bootlease.appraisal.bootlog import TCG_LOG
 from bootlease.audit import DecisionInputs, Replayed, Replayer
 from bootlease.audit.build import Recorded
 from bootlease.errors import MalformedError, VerificationError
-from bootlease.evidence import IMA_LIST
+from bootlease.evidence import IMA_LIST, TCG_LOG
 from bootlease.explain.advice import Names, remedies_of
 from bootlease.explain.boot import Boot
 from bootlease.explain.build import Appraised, explain

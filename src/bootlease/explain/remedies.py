@@ -64,6 +64,10 @@ REMEDIES: Final = {
         "Level 3 needs a key that the TPM lets expire (`bootlease node run --confirmation"
         " tpm-expiring`, and a join bundle with a leash_key), or ask for a lower level."
     ),
+    "expiring-key.authority.mismatch": (
+        "The verifier has another leash key than the node's join bundle: give the node a new bundle"
+        " (`bootlease verifier bundle`) and start its agent again."
+    ),
     "policy.findings.": "Mend what the other findings name, and ask again: the rest shows then.",
     "policy.leases.": "Ask for fewer leases at once, or raise lease.max_leases.",
     "policy.secure-boot.": (

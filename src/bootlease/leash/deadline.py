@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from bootlease.leash.kernel import CLOCK_BOOTTIME, CLOCK_REALTIME, DeathTimer, TimerFD
+from bootlease.leash.kernel import CLOCK_BOOTTIME, CLOCK_REALTIME, SignalTimer, TimerFD
 
 NS: Final = 1_000_000_000
 BACKSTOP_NS: Final = 20_000_000
@@ -95,7 +95,10 @@ class Term:
 
 
 class Alarms:
-    """Timers of the kernel for a term: two that wake the guard, two that kill it.
+    """Timers of the kernel for a term: two each that wake the guard, let it go on, and kill it.
+
+    A guard that somebody has stopped goes on at the end, and so ends what it holds itself; one
+    that is stopped again, or otherwise kept from it, is killed.
 
     Attributes:
         wakers: Descriptors that become readable when there may be something due.
@@ -103,8 +106,9 @@ class Alarms:
 
     def __init__(self) -> None:
         self.wakers: Final = (TimerFD(CLOCK_BOOTTIME), TimerFD(CLOCK_REALTIME))
-        self._deaths: Final = tuple(
-            DeathTimer(clock, signal.SIGKILL) for clock in (CLOCK_BOOTTIME, CLOCK_REALTIME)
+        self._goings_on, self._deaths = (
+            tuple(SignalTimer(clock, number) for clock in (CLOCK_BOOTTIME, CLOCK_REALTIME))
+            for number in (signal.SIGCONT, signal.SIGKILL)
         )
 
     def set(self, term: Term, clocks: Clocks) -> None:
@@ -112,6 +116,8 @@ class Alarms:
         early = term.grace if term.due(clocks) is Due.NOTHING else 0
         for waker, at in zip(self.wakers, (term.boot, term.wall), strict=True):
             waker.set(at - early)
+        for going_on, at in zip(self._goings_on, (term.boot, term.wall), strict=True):
+            going_on.set(at)
         for death, at in zip(self._deaths, (term.boot, term.wall), strict=True):
             death.set(at + BACKSTOP_NS)
 

@@ -4,14 +4,16 @@ Three ends are laid before the workload starts, and none needs another:
 
 1. the guard kills at the deadline, by pidfd and, at level 2, by cgroup;
 2. the leash ends at its own deadline, or when its guard is gone, and the kernel ends its namespace;
-3. the kernel kills the guard, stopped or not, 20 ms after the deadline by timers of its own; the
-   leash follows by its parent-death signal, stopped or not, and the namespace with it.
+3. the kernel lets a guard that was stopped go on at the deadline, and kills it, stopped or not, 20
+   ms after, by timers of its own; the leash follows by its parent-death signal, stopped or not, and
+   the namespace with it.
 
 A renewal sets all three anew; a step that fails before the start means no start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -20,11 +22,11 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from bootlease.leash import kernel, priority
+from bootlease.leash import priority
 from bootlease.leash.deadline import NS, Alarms, Clocks, Due, SystemClocks, Term
 from bootlease.leash.ending import Ending, Reason, RunExit, of_status
 from bootlease.leash.feed import Away, Feed, Said
-from bootlease.leash.killing import kill_all, strays
+from bootlease.leash.killing import kill_all, strays, strike
 from bootlease.leash.laying import LaidLeash
 from bootlease.leash.messages import Message, Order, Report, Stage
 from bootlease.leash.plan import FORWARDED, Hold
@@ -36,6 +38,7 @@ _FREEZE_WITHIN: Final = 0.015
 _LEASH_LATER_NS: Final = 30_000_000
 """How long after the end a leash lets its guard freeze the workload, or say why it ended."""
 _JOB_CONTROL: Final = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+_GO_ON: Final = bytes([signal.SIGCONT])
 
 
 class Guard:
@@ -72,9 +75,10 @@ class Guard:
         self._running = False
         self._told = False
         self._away = False
-        self._last_error = "no answer yet"
+        self._last_error = "the agent has not answered yet"
         self._signals, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wake = wake
+        self._heard = b""
 
     def run(self) -> Ending:
         """Hold the lease and the workload until one of them ends; nothing of it is left then."""
@@ -84,7 +88,6 @@ class Guard:
             self._terminal.take_back()
 
     def _hold(self) -> Ending:
-        kernel.forbid_tracing()
         priority.prefer(inherited=True)
         self._listen()
         self._feed.start()
@@ -103,7 +106,7 @@ class Guard:
                 if ending is not None:
                     return ending
             if not self._running and self._term is None and time.monotonic() >= give_up:
-                return self._never_began()
+                return self._never_began(f" within {self._terms.wait:g} s: {self._last_error}")
 
     # What the time demands
 
@@ -142,6 +145,9 @@ class Guard:
         ns = int(self._terms.freeze * NS)
         self._frozen_until = Term(self._clocks.boot() + ns, self._clocks.wall() + ns)
         self._alarms.set(self._frozen_until, self._clocks)
+        # The kernel's SIGCONT of the lapse: whom somebody stopped is to be so when it is thawed.
+        self._hear_signals()
+        self._heard = self._heard.replace(_GO_ON, b"")
         self._log.note("frozen", f"the lease lapsed: frozen for up to {self._terms.freeze:g} s")
         return True
 
@@ -157,7 +163,7 @@ class Guard:
     def _heed(self, said: Said) -> Ending | None:
         match said:
             case Granted():
-                self._renew(said)
+                return self._renew(said)
             case Denied():
                 words = "nothing was started: the lease is refused"
                 if self._running:
@@ -172,20 +178,29 @@ class Guard:
             case Away():
                 self._last_error = said.error
                 if not self._away:
-                    until = "" if self._running else f"; tried for {self._terms.wait:g} s"
+                    until = "" if self._running else f"; trying for up to {self._terms.wait:g} s"
                     self._log.note("away", f"{said.error}{until}")
                 self._away = True
             case Alive():
                 pass
         return None
 
-    def _renew(self, granted: Granted) -> None:
+    def _renew(self, granted: Granted) -> Ending | None:
         term = Term.of_grant(
             granted.deadline, granted.expires_at, granted.life, self._clocks, self._terms.grace
         )
         self._away = False
-        if term.due(self._clocks) is Due.OVER:
-            return
+        due = term.due(self._clocks)
+        if due is Due.OVER:
+            return None
+        if due is Due.GRACE and not self._running:
+            # To start it would be to tell it at once that it ends.
+            self._last_error = "the lease came when no more than its --grace was left of it"
+            if granted.life > self._terms.grace:
+                return None
+            return self._never_began(
+                f": a lease of {granted.life:g} s is not longer than --grace {self._terms.grace:g}"
+            )
         self._term = term
         self._told = False
         self._alarms.set(term, self._clocks)
@@ -198,6 +213,7 @@ class Guard:
             self._frozen_until = None
             self._leash.group.thaw()
             self._log.note("thawed", "a fresh lease came")
+        return None
 
     @property
     def _leash_waits(self) -> bool:
@@ -218,8 +234,8 @@ class Guard:
         now = Term(self._clocks.boot(), self._clocks.wall())
         return self._lapse(now)
 
-    def _never_began(self) -> Ending:
-        words = f"nothing was started: {self._last_error}"
+    def _never_began(self, why: str) -> Ending:
+        words = f"nothing was started{why}"
         return self._finish(Ending(Reason.UNREACHED, RunExit.UNREACHED, words))
 
     # What the leash says
@@ -248,7 +264,7 @@ class Guard:
         if message.kind == Report.FAILED:
             return self._failed(message)
         if message.kind == Report.STOPPED and message.first in _JOB_CONTROL:
-            self._stopped(signal.Signals(message.first))
+            return self._stopped(signal.Signals(message.first))
         if message.kind == Report.STARTED:
             _let_go()
             self._log.note("started", "the workload runs under a lease")
@@ -263,16 +279,22 @@ class Guard:
             return self._finish(Ending(Reason.NOT_FOUND, RunExit.NOT_FOUND, words))
         return self._finish(Ending(Reason.NOT_EXECUTABLE, RunExit.NOT_EXECUTABLE, words))
 
-    def _stopped(self, by: signal.Signals) -> None:
+    def _stopped(self, by: signal.Signals) -> Ending | None:
         if self._terminal.fd < 0:
-            return
+            return None
         if by is not signal.SIGTSTP and self._terminal.give_if_ours():
             self._leash.tell(Order.FOREGROUND)
-            return
-        if self._terminal.stop_job():
+            return None
+        ours = self._terminal.stop_job()
+        # It may be the kernel that let the guard go on, for the lease is over.
+        ending = self._look_at_clock()
+        if ending is not None:
+            return ending
+        if ours:
             self._leash.tell(Order.FOREGROUND)
-        else:
+        elif self._frozen_until is None:
             self._leash.tell(Order.SIGNAL, signal.SIGCONT)
+        return None
 
     # What whoever started the guard says
 
@@ -287,10 +309,12 @@ class Guard:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def _pass_on(self) -> Ending | None:
-        try:
-            numbers = os.read(self._signals, 4096)
-        except BlockingIOError:
-            return None
+        self._hear_signals()
+        # At the end the kernel sends SIGCONT, which is meant for the guard alone.
+        ending = self._look_at_clock()
+        if ending is not None:
+            return ending
+        numbers, self._heard = self._heard, b""
         for number in numbers:
             if self._running:
                 # In a session without a terminal SIGTSTP stops nobody (POSIX, orphaned groups).
@@ -301,7 +325,13 @@ class Guard:
                 return self._finish(Ending(Reason.INTERRUPTED, 128 + number, words))
         return None
 
+    def _hear_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._heard += os.read(self._signals, 4096)
+
     def _finish(self, ending: Ending, over: Term | None = None) -> Ending:
+        # Before the kernel's timers are put off: who stops the guard in between stops only a look.
+        strike(self._leash)
         self._alarms.allow_looking(self._clocks)
         if not kill_all(self._leash):
             self._log.note("left", "processes of the workload could not be killed")

@@ -2,7 +2,8 @@
 
 Started by the guard as the first process of a pid namespace: when it ends, for whatever reason,
 the kernel ends every process in there. It ends at its deadline by a timer of its own, when the
-guard is gone (end of file), and when the workload's first process has ended. It reaps zombies.
+guard is gone (end of file), and when the workload's first process has ended; it kills the others
+itself before, so that they die ahead of whatever else wants the processor. It reaps zombies.
 
 Its end does not depend on what the workload does: signals from inside the namespace are ignored by
 the kernel where the first process has no handler (pid_namespaces(7)), and it has one only for
@@ -21,6 +22,7 @@ import time
 
 from bootlease.leash import kernel, messages, mounts, priority, sweep
 from bootlease.leash.messages import Order, Report, Stage
+from bootlease.leash.namespace import Namespace
 from bootlease.leash.plan import FORWARDED, Hold, Plan, occupy_standard_descriptors
 from bootlease.leash.start import StartError, start
 
@@ -42,13 +44,15 @@ def main(arguments: Sequence[str]) -> NoReturn:
     plan = Plan.read(arguments)
     occupy_standard_descriptors()
     code = BROKEN
+    leash = Leash(plan)
     try:
-        code = Leash(plan).run()
+        code = leash.run()
     finally:
         # Whatever went wrong: without a leash nothing runs on.
-        if plan.hold is Hold.SWEEP:
-            sweep.sweep()
-        os._exit(code)
+        try:
+            leash.end()
+        finally:
+            os._exit(code)
 
 
 class Leash:
@@ -62,6 +66,7 @@ class Leash:
         self._plan = plan
         self._workload = 0
         self._deadline_ns = 0
+        self._namespace: Namespace | None = None
         self._timer = kernel.TimerFD(kernel.CLOCK_BOOTTIME)
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -85,6 +90,13 @@ class Leash:
                 if code is not None:
                     return code
 
+    def end(self) -> None:
+        """End what is held, so far as this process's own end does not."""
+        if self._plan.hold is Hold.SWEEP:
+            sweep.sweep()
+        elif self._namespace is not None:
+            self._namespace.end()
+
     def _stand(self) -> str:
         os.set_blocking(self._plan.socket, False)
         kernel.forbid_tracing()
@@ -92,7 +104,7 @@ class Leash:
             # Without a namespace its end would end nobody: it sweeps when its guard is gone.
             kernel.die_with_parent(signal.SIGKILL)
         if self._plan.hold is not Hold.CONTAINER:
-            os.setpgid(0, 0)
+            self._stand_apart()
         signal.signal(signal.SIGCHLD, _noticed)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -101,6 +113,7 @@ class Leash:
         lacking = ""
         if self._plan.hold is Hold.NAMESPACE:
             lacking = mounts.shut(root=self._plan.host_root)
+            self._namespace = Namespace(shown=not lacking)
         elif self._plan.hold is Hold.SWEEP:
             kernel.adopt_orphans()
         else:
@@ -108,6 +121,13 @@ class Leash:
                 signal.signal(number, self._pass_to_guard)
         priority.prefer(inherited=False)
         return lacking
+
+    def _stand_apart(self) -> None:
+        if self._plan.start.keeps_session:
+            os.setpgid(0, 0)
+        else:
+            # As the workload does (``start``): nothing in its caller's session delays its end.
+            os.setsid()
 
     def _pass_to_guard(self, number: int, frame: object) -> None:
         del frame

@@ -206,6 +206,11 @@ def forbid_tracing() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def allow_tracing() -> None:
+    """Take ``forbid_tracing`` back: its files in /proc are then its user's own, to write too."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -352,12 +357,12 @@ class TimerFD:
         os.close(self._fd)
 
 
-class DeathTimer:
+class SignalTimer:
     """A timer with which the kernel sends a signal to this process (timer_create(2)).
 
-    With SIGKILL it needs nothing of the process, and works on one that is stopped too. Not on
-    the first process of a pid namespace, which the kernel shields from it. It is never
-    switched off, only set to another time.
+    With SIGCONT and SIGKILL it needs nothing of the process, and works on one that is stopped too:
+    the first lets it go on, the second ends it. The first process of a pid namespace is shielded
+    from the second. It is never switched off, only set to another time.
 
     Args:
         clock: ``CLOCK_BOOTTIME`` or ``CLOCK_REALTIME``.

@@ -22,14 +22,24 @@ _PATIENCE: Final = 9.0
 """Less than what the kernel gives a guard that has killed (``deadline``)."""
 
 
+def strike(leash: LaidLeash) -> None:
+    """Kill what the kernel kills at one call: all, but where processes are found one by one."""
+    with contextlib.suppress(OSError):
+        if leash.group is not None:
+            leash.group.kill()
+    with contextlib.suppress(OSError):
+        if leash.hold is Hold.NAMESPACE:
+            signal.pidfd_send_signal(leash.pidfd, signal.SIGKILL)
+        elif leash.hold is Hold.CONTAINER:
+            os.kill(-1, signal.SIGKILL)
+
+
 def kill_all(leash: LaidLeash) -> bool:
     """Kill everything that the leash holds; tell whether all of it is gone.
 
     To do it again is harmless.
     """
-    with contextlib.suppress(OSError):
-        if leash.group is not None:
-            leash.group.kill()
+    strike(leash)
     if leash.hold is Hold.CONTAINER:
         return _empty_container()
     with contextlib.suppress(OSError):
@@ -53,10 +63,11 @@ def _wait(leash: LaidLeash) -> bool:
         # Short of descriptors or memory, there is the next look.
         with contextlib.suppress(OSError):
             left = _left(leash)
-            # At each look: what was being made at the one before, waits with the others.
-            hasten([leash.pid, *left])
             # One by one: a leash that is frozen again and again does not take them with it.
             _kill(left)
+            # After that: nobody is to make others who run next. At each look: what was being made
+            # at the one before, waits with the others.
+            hasten([leash.pid, *left])
             # Frozen by cgroup v1, a process does not die; nor does what waits for it.
             thaw_frozen([leash.pid, *left])
         if time.monotonic() > until:

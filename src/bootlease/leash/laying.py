@@ -25,6 +25,7 @@ from bootlease.leash.messages import Message, Report
 from bootlease.leash.plan import Hold, Plan
 from bootlease.leash.priority import Priority
 from bootlease.leash.start import Privileges, Start
+from bootlease.leash.sweep import descendants
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PROGRAM: Final = (
@@ -108,8 +109,7 @@ class _Made:
 def lay(wanted: Wanted, meanwhile: Callable[[], None]) -> LaidLeash:
     """Lay the strongest leash that this system allows.
 
-    The caller has one thread, and may be traced until this returns: the leash, its child, writes
-    its own user mapping.
+    The caller has one thread.
 
     Args:
         wanted: What to hold.
@@ -128,7 +128,7 @@ def lay(wanted: Wanted, meanwhile: Callable[[], None]) -> LaidLeash:
             lacking.append(str(exc))
             if group is not None:
                 group.remove()
-    made = _in_container(wanted) if os.getpid() == 1 else _forked(wanted)
+    made = _in_container(wanted) if os.getpid() == 1 else _alone(wanted)
     meanwhile()
     return _ready(made, lacking)
 
@@ -178,6 +178,17 @@ def _clone(flags: int, group: WorkloadGroup | None) -> tuple[int, int]:
     return pid, pidfd
 
 
+def _alone(wanted: Wanted) -> _Made:
+    # As of `sh -c 'other & exec bootlease run'`: a sweep knows a guard's descendants by no more
+    # than that they are.
+    if descendants(os.getpid()):
+        raise LeashError(
+            "level 0 ends every child of its guard, and this process has children already: start"
+            " `bootlease run` in a process of its own"
+        )
+    return _forked(wanted)
+
+
 def _forked(wanted: Wanted) -> _Made:
     kernel.adopt_orphans()
     ours, theirs = _sockets()
@@ -210,6 +221,8 @@ def _be_leash(
     try:
         host_root = os.geteuid() == 0 and user is None
         if user is not None:
+            # Until its exec: who may not be traced does not own its files in /proc.
+            kernel.allow_tracing()
             _map(*user)
         if hold is Hold.NAMESPACE:
             kernel.keep_capabilities()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from bootlease.leash import kernel
 
@@ -21,6 +22,7 @@ _LOWEST_REAL_TIME: Final = 1
 _PREFERRED: Final = -15
 _NEVER: Final = -1000
 _MORE_LIKELY: Final = 300
+_NO_LIMIT: Final = float("inf")
 
 
 class Priority:
@@ -71,12 +73,30 @@ def prefer(*, inherited: bool) -> None:
     _weigh(_NEVER)
 
 
-def hasten(pids: Iterable[int]) -> None:
-    """Have processes that were killed run next: to die takes time of the processor, too."""
+def hasten(pids: Iterable[int], proc: int | None = None, *, within: float = _NO_LIMIT) -> None:
+    """Have processes that were killed run next: to die takes time of the processor, too.
+
+    Args:
+        pids: They.
+        proc: Descriptor of the /proc that shows them; by default the one that is mounted.
+        within: Seconds after which the rest is left.
+    """
+    until = time.monotonic() + within
     for pid in pids:
         with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - quick
+            for task in _tasks(pid, proc):
+                if time.monotonic() > until:
+                    return
                 _run_next(int(task))
+
+
+def _tasks(pid: int, proc: int | None) -> list[str]:
+    path = f"{pid}/task" if proc is not None else f"/proc/{pid}/task"
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        return os.listdir(fd)  # noqa: PTH208 - a descriptor, not a path
+    finally:
+        os.close(fd)
 
 
 def _run_next(task: int) -> None:

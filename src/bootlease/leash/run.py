@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bootlease.errors import MalformedError
+from bootlease.leash import kernel
 from bootlease.leash.deadline import TimeNamespaceError, refuse_time_namespace
 from bootlease.leash.ending import Ending, Reason, RunExit
 from bootlease.leash.killing import kill_all
@@ -70,8 +71,12 @@ def run(asked: Run, log: Log) -> Ending:
         MalformedError: Scope or audience have not their form; nothing was started.
     """
     try:
+        # First of all, and the leash's child takes it back for itself where it has to.
+        kernel.forbid_tracing()
         _refuse_shifted_clock()
         occupy_standard_descriptors()
+        # Not by ``workload.new_handle``, nor are the variables named by ``localapi.wire``: what is
+        # cloned for the leash is to have loaded little (``_load``).
         handle = urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
         terminal = Terminal()
         leash = lay(_wanted(asked, handle, terminal), _load)
@@ -112,7 +117,7 @@ def _refuse_shifted_clock() -> None:
 
 def _wanted(asked: Run, handle: str, terminal: Terminal) -> Wanted:
     environment = {**os.environ, "BOOTLEASE_LEASE": handle}
-    if asked.socket is not None:
+    if asked.socket:
         environment["BOOTLEASE_WORKLOAD_SOCKET"] = os.path.abspath(asked.socket)  # noqa: PTH100 - links stay
     return Wanted(
         command=list(asked.command),

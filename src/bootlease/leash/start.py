@@ -125,7 +125,11 @@ def _become(how: Start, tell: int) -> NoReturn:
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # Who may not be traced owns none of its files in /proc, and root's are not an ordinary
+        # user's to write.
+        kernel.allow_tracing()
         priority.become_ordinary_victim()
+        kernel.forbid_tracing()
         how.caller.restore()
         # For a leash that is no namespace's first process, whose end would end all.
         kernel.die_with_parent(signal.SIGKILL)

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from bootlease import cbor
 from bootlease.errors import MalformedError
-from bootlease.evidence import VerifiedEvidence
+from bootlease.evidence import TCG_LOG, VerifiedEvidence
 from bootlease.evidence.fields import DIGEST_SIZE
 from bootlease.frozen import quick_init
 from bootlease.ima.state import IMAState
@@ -154,12 +154,12 @@ class Prior:
 def _encode_logs(digests: Mapping[str, bytes]) -> bytes:
     # Of nearly every node it is the firmware's log alone.
     if digests.keys() == _TCG_ALONE:
-        return _TCG + cbor.encode_bytes(digests["tcg"])
+        return _TCG + cbor.encode_bytes(digests[TCG_LOG])
     return cbor.encode(dict(digests))
 
 
-_TCG_ALONE: Final = {"tcg"}
-_TCG: Final = b"\xa1" + cbor.encode("tcg")
+_TCG_ALONE: Final = {TCG_LOG}
+_TCG: Final = b"\xa1" + cbor.encode(TCG_LOG)
 _PRIOR_TYPES: Final = [bytes, bytes, int, list, int, dict, int, int, list]
 
 

@@ -21,9 +21,9 @@ from bootlease.localapi.findings import MAX_FINDINGS, wire_findings
 from bootlease.localapi.requests import MAX_AUDIENCE, is_handle
 from bootlease.localapi.wire import MAX_ANSWER
 from bootlease.model import Finding, legible
-from bootlease.token import TokenFormat, base64url, strictjson
+from bootlease.token import base64url, strictjson
 from bootlease.token import scope as scopes
-from bootlease.token.claimparts import MAX_LEVEL
+from bootlease.token.kinds import MAX_LEVEL, TokenFormat
 
 _MAX_TOKEN: Final = 128 * 1024
 _MAX_INT: Final = (1 << 53) - 1

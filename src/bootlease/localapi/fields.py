@@ -23,13 +23,19 @@ def only(members: Mapping[str, Any], known: Iterable[str], what: str) -> None:
         raise MalformedError(f"{what} has an unknown member {unknown[0][:32]!a}")
 
 
+def _member(members: Mapping[str, Any], name: str) -> object:
+    if name not in members:
+        raise MalformedError(f"{name} is missing")
+    return members[name]
+
+
 def text(members: Mapping[str, Any], name: str, *, at_most: int = MAX_TEXT) -> str:
     """Return text that prints.
 
     Raises:
         MalformedError: It is missing, no text, empty, too long or does not print.
     """
-    value = members.get(name)
+    value = _member(members, name)
     if type(value) is not str or not 0 < len(value) <= at_most or not value.isprintable():
         raise MalformedError(f"{name} is not printable text of 1 to {at_most} characters")
     return value
@@ -41,7 +47,7 @@ def number(members: Mapping[str, Any], name: str, *, at_most: int) -> int:
     Raises:
         MalformedError: It is missing or something else.
     """
-    value = members.get(name)
+    value = _member(members, name)
     if type(value) is not int or not 0 <= value <= at_most:
         raise MalformedError(f"{name} is not an integer from 0 to {at_most}")
     return value
@@ -62,7 +68,7 @@ def texts(members: Mapping[str, Any], name: str, *, at_most: int) -> tuple[str, 
     Raises:
         MalformedError: It is missing or something else.
     """
-    value = members.get(name)
+    value = _member(members, name)
     if type(value) is not list or len(value) > at_most or not set(map(type, value)) <= {str}:
         raise MalformedError(f"{name} is not a list of at most {at_most} texts")
     return tuple(value)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from bootlease.errors import MalformedError
 from bootlease.localapi import fields
-from bootlease.token import KeyKind, PublicKey, TokenFormat, base64url, strictjson
+from bootlease.token import base64url, strictjson
 from bootlease.token import scope as scopes
-from bootlease.token.claimparts import MAX_LEVEL
+from bootlease.token.kinds import MAX_LEVEL, TokenFormat
+
+if TYPE_CHECKING:
+    from bootlease.token import PublicKey
 
 HANDLE_BYTES: Final = 32
 """Random bytes of a handle: who has one speaks for the lease, and nobody guesses it."""
@@ -91,8 +94,8 @@ class LeaseAsk:
             raise ValueError(f"a handle is {HANDLE_BYTES} bytes as base64url")
         if (self.key is not None) != (self.confirmation is ConfirmationChoice.OWN):
             raise ValueError("a key goes with confirmation by an own key, and only with it")
-        if self.key is not None and self.key.kind is not KeyKind.P256:
-            raise ValueError("an own confirmation key is a P-256 key")
+        if self.key is not None:
+            _refuse_other_kinds(self.key)
         if self.level is not None and not 0 <= self.level <= MAX_LEVEL:
             raise ValueError(f"a level is an integer from 0 to {MAX_LEVEL}")
 
@@ -113,6 +116,13 @@ class LeaseAsk:
         return strictjson.serialise(members)
 
 
+def _refuse_other_kinds(key: PublicKey) -> None:
+    from bootlease.token import KeyKind  # noqa: PLC0415 - a guard has no key, and does without
+
+    if key.kind is not KeyKind.P256:
+        raise ValueError("an own confirmation key is a P-256 key")
+
+
 def parse_lease_ask(data: bytes) -> LeaseAsk:
     """Read a request for a lease into unverified values; the caller has bounded its length.
 
@@ -127,7 +137,7 @@ def parse_lease_ask(data: bytes) -> LeaseAsk:
         return LeaseAsk(
             scope=fields.texts(members, "scope", at_most=scopes.MAX_NAMES),
             audience=fields.text(members, "audience", at_most=MAX_AUDIENCE),
-            handle=fields.text(members, "handle", at_most=_HANDLE_CHARACTERS),
+            handle=_handle(members),
             encoding=_encoding(members),
             confirmation=choice,
             key=key,
@@ -137,6 +147,18 @@ def parse_lease_ask(data: bytes) -> LeaseAsk:
         )
     except ValueError as exc:
         raise MalformedError(str(exc)) from exc
+
+
+def _handle(members: dict[str, Any]) -> str:
+    # Unlike the others it is nothing that is asked for: who asks has to make it up.
+    handle = members.get("handle")
+    if not is_handle(handle):
+        wrong = "is missing" if "handle" not in members else "has another form"
+        raise MalformedError(
+            f"handle {wrong}: who asks names the lease by {HANDLE_BYTES} random bytes as base64url"
+            " without padding"
+        )
+    return handle
 
 
 def _encoding(members: dict[str, Any]) -> TokenFormat:
@@ -150,6 +172,8 @@ def _encoding(members: dict[str, Any]) -> TokenFormat:
 
 def _confirmation(members: dict[str, Any]) -> tuple[PublicKey | None, ConfirmationChoice]:
     if "key" in members:
+        from bootlease.token import PublicKey  # noqa: PLC0415 - as above
+
         if "confirmation" in members:
             raise MalformedError("key and confirmation exclude each other")
         key = PublicKey.from_jwk(members["key"])

@@ -11,7 +11,7 @@ Written by ``bootlease verifier bundle`` and carried to the node by its operator
      "join_token": "..."}                            optional: lets a node in
 
 Unknown, repeated and missing members are errors. Where the verifier rotates its token key since,
-the agent follows (``trust``); another ledger key takes a new bundle.
+the agent follows (``renewal.trust``); another ledger key takes a new bundle.
 """
 
 from __future__ import annotations

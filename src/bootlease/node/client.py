@@ -1,4 +1,4 @@
-"""The verifier as a node sees it: four calls over HTTP.
+"""The verifier as a node sees it: five calls over HTTP.
 
 Specifications: docs/protocol.md, "Routes"; RFC 9110 (HTTP), RFC 9457 (problem details).
 

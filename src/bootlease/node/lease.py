@@ -20,7 +20,7 @@ from bootlease.errors import TransportError
 from bootlease.model import Finding
 from bootlease.node.confirm import ConfirmationKey
 from bootlease.node.wish import LeaseWish
-from bootlease.node.wishbook import WishId
+from bootlease.node.wishbook import Holder, WishId
 from bootlease.ports import Clock
 from bootlease.token import VerifiedToken
 
@@ -48,6 +48,7 @@ class Holding:
         token: The execution token, verified.
         encoded: The token as bytes.
         key: Its confirmation key.
+        holder: Whose wish it is; None where it stands by itself.
     """
 
     id: WishId
@@ -55,6 +56,7 @@ class Holding:
     token: VerifiedToken
     encoded: bytes = field(repr=False)
     key: ConfirmationKey = field(repr=False)
+    holder: Holder | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from bootlease.errors import BootleaseError, TransportError, VerificationError
 from bootlease.model import Finding
-from bootlease.node.lease import EndReason, HeldLease
+from bootlease.node.lease import EndReason, HeldLease, Holding
 from bootlease.node.logline import Event, Level
 from bootlease.node.observing import Outcome
 from bootlease.node.status import LeaseState, LeaseStatus, Status
@@ -193,11 +193,17 @@ def _granted(lease: HeldLease, now: int) -> dict[str, object]:
         "sequence": lease.sequence,
         "expires_at": lease.expires_at,
         "renewed_at": now,
-        "leases": tuple(
-            LeaseStatus(token.claims.lease_id.hex(), token.claims.scope, token.claims.audience)
-            for token in lease.tokens
-        ),
+        "leases": tuple(map(_lease, lease.holdings)),
     }
+
+
+def _lease(holding: Holding) -> LeaseStatus:
+    claims = holding.token.claims
+    return LeaseStatus(
+        *(claims.lease_id.hex(), claims.scope, claims.audience, claims.expires_at),
+        level=claims.level,
+        workload=holding.holder,
+    )
 
 
 def _granted_line(lease: HeldLease, clock: Clock) -> str:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootlease.errors import MalformedError, TransportError, VerificationError
-from bootlease.node.agent import NodeAgent
 from bootlease.node.lease import HeldLease, LeaseKeeper
 from bootlease.node.observing import Observer, Outcome
+from bootlease.node.renewal.agent import NodeAgent
 from bootlease.node.reporter import Reporter
 from bootlease.node.schedule import Schedule
 from bootlease.node.wakeup import Wakeup

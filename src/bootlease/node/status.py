@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bootlease.errors import MalformedError
 from bootlease.model import Effect, Finding
+from bootlease.node.wishbook import Holder
 from bootlease.token import strictjson
 
 MAX_STATUS: Final = 1024 * 1024
@@ -32,11 +34,33 @@ class LeaseStatus:
         lease_id: Its id, as hex.
         scope: Names granted.
         audience: Relying party.
+        expires_at: Wall clock at which its token ends.
+        level: Level that its token repeats, if any.
+        workload: Whose it is, but not its handle, which is a secret; None for one that the agent
+            keeps by itself.
     """
 
     lease_id: str
     scope: tuple[str, ...]
     audience: str
+    expires_at: int
+    level: int | None = None
+    workload: Holder | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form, with absent members left out."""
+        return _present(
+            {
+                "id": self.lease_id,
+                "scope": list(self.scope),
+                "audience": self.audience,
+                "expires_at": self.expires_at,
+                "level": self.level,
+                "workload": None
+                if self.workload is None
+                else _present(dataclasses.asdict(self.workload)),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +110,12 @@ class Status:
             "expires_at": self.expires_at,
             "renewed_at": self.renewed_at,
             "next_attempt_at": self.next_attempt_at,
-            "leases": [
-                {"id": lease.lease_id, "scope": list(lease.scope), "audience": lease.audience}
-                for lease in self.leases
-            ],
+            "leases": [lease.as_dict() for lease in self.leases],
             "error": self.error,
             "findings": [finding.as_dict() for finding in self.findings],
             "notes": list(self.notes),
         }
-        return {name: value for name, value in full.items() if value is not None}
+        return _present(full)
 
     def encode(self) -> bytes:
         """Return the file's content."""
@@ -121,16 +142,30 @@ def parse_status(data: bytes) -> Status:
             expires_at=members.get("expires_at"),
             renewed_at=members.get("renewed_at"),
             next_attempt_at=members.get("next_attempt_at"),
-            leases=tuple(
-                LeaseStatus(str(lease["id"]), tuple(lease["scope"]), str(lease["audience"]))
-                for lease in members["leases"]
-            ),
+            leases=tuple(_lease(each, members.get("expires_at", 0)) for each in members["leases"]),
             error=members.get("error"),
             findings=tuple(_finding(finding) for finding in members["findings"]),
             notes=tuple(str(note) for note in members.get("notes", ())),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise MalformedError(f"the status is damaged: {exc}") from exc
+
+
+def _present(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _lease(value: dict[str, Any], expires_at: int) -> LeaseStatus:
+    workload = value.get("workload")
+    return LeaseStatus(
+        lease_id=str(value["id"]),
+        scope=tuple(value["scope"]),
+        audience=str(value["audience"]),
+        # An agent of an earlier version, which runs on until it is restarted, tells one for all.
+        expires_at=int(value.get("expires_at", expires_at)),
+        level=value.get("level"),
+        workload=None if workload is None else Holder(**workload),
+    )
 
 
 def _finding(value: dict[str, Any]) -> Finding:

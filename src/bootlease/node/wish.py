@@ -8,7 +8,7 @@ from bootlease.evidence import LeaseRequest, TokenEncoding
 from bootlease.evidence.request import MAX_AUDIENCE, encode_purpose
 from bootlease.node.confirm import ConfirmationKey
 from bootlease.token import scope as scopes
-from bootlease.token.claimparts import MAX_LEVEL
+from bootlease.token.kinds import MAX_LEVEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Workloads come and go in other threads than the one that attests, so the book has a lock. Who wishes
 wakes the worker; who withdraws does not, for the next renewal leaves it out anyway. A wish that was
 denied alone is left out too, for a pause that grows with each denial: one workload that may not
-have what it wants must not cost every renewal of the others.
+have what it wants must not cost every renewal of the others. ``room`` bounds how long wishes are.
 """
 
 from __future__ import annotations
@@ -16,30 +16,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NewType
 
-from bootlease import cbor
 from bootlease.errors import TransportError
 from bootlease.evidence.request import MAX_LEASES
 from bootlease.node.confirm import Confirmation, ConfirmationKey
 from bootlease.node.pacing import DENIED, Jitter
+from bootlease.node.room import Share, fits, size_of
 from bootlease.node.wish import LeaseWish
 
 WishId = NewType("WishId", int)
 """Names a wish for as long as the agent runs; never used again."""
 
-_TAKEN: Final = 64 * 1024
-_TAKEN_EACH: Final = 1024
-"""Bytes of evidence without its logs that every verifier takes, and for each lease where its policy
-grants more of them at once (docs/protocol.md, "Limits")."""
-_NO_LEASE: Final = 3 * 1024
-"""Of these, what is no lease: binding, quote, signature and PCR values."""
-_AROUND: Final = 32
-"""Of a lease, what is neither its purpose nor its key."""
-_KEY: Final = {
-    Confirmation.PROCESS: 96,
-    Confirmation.TPM: 600,
-    Confirmation.TPM_EXPIRING: 700,
-}
-"""Bytes of a key that the agent makes, certified by an RSA key."""
+
+class NothingWishedError(TransportError):
+    """There is nothing to ask for."""
 
 
 class NoSuchKeyError(TransportError):
@@ -48,6 +37,27 @@ class NoSuchKeyError(TransportError):
 
 class TooManyWishesError(TransportError):
     """The agent keeps as many leases, or as long ones, as one quote can carry."""
+
+
+class ShareTakenError(TooManyWishesError):
+    """Who wishes would take the room of others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The workload that a wish is of, for people: what the agent saw when it came.
+
+    Attributes:
+        rule: The rule that permits it.
+        pid: Its process.
+        uid: Its user.
+        exe: Its program's path; None where the agent may not see it.
+    """
+
+    rule: str
+    pid: int
+    uid: int
+    exe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +69,13 @@ class Wished:
         wish: What is wished for.
         key: Whom it is for: a key that there is, or the kind that the agent makes anew for each
             lineage.
+        holder: Whose it is; None where it stands by itself.
     """
 
     id: WishId
     wish: LeaseWish
     key: Confirmation | ConfirmationKey
+    holder: Holder | None = None
 
 
 class _Stage(enum.Enum):
@@ -75,6 +87,7 @@ class _Stage(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class _Entry:
     wished: Wished
+    size: int
     stage: _Stage = _Stage.NEW
     denials: int = 0
     not_before: float = 0.0
@@ -104,7 +117,6 @@ class Wishes:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._entries: dict[WishId, _Entry] = {}
-        self._sizes: dict[WishId, int] = {}
 
     def __len__(self) -> int:
         with self._lock:
@@ -113,12 +125,23 @@ class Wishes:
     # -- who wishes
 
     def add(
-        self, wish: LeaseWish, key: Confirmation | ConfirmationKey = Confirmation.PROCESS
+        self,
+        wish: LeaseWish,
+        key: Confirmation | ConfirmationKey = Confirmation.PROCESS,
+        holder: Holder | None = None,
+        share: Share | None = None,
     ) -> WishId:
         """Wish for a lease, from the next renewal on, which is soon.
 
+        Args:
+            wish: What is wished for.
+            key: Whom it is for.
+            holder: Whose it is.
+            share: What all wishes under the holder's rule may take together.
+
         Raises:
             TooManyWishesError: The book is full.
+            ShareTakenError: The wishes under the rule would take the room of others.
             NoSuchKeyError: The key is to expire, and nobody's permits are known.
         """
         if key is Confirmation.TPM_EXPIRING and not self._expiring:
@@ -127,23 +150,41 @@ class Wishes:
         with self._lock:
             if len(self._entries) >= self._at_most:
                 raise TooManyWishesError(f"the agent keeps {self._at_most} leases already")
-            size = _size(wish, key)
-            room = max(_TAKEN, _TAKEN_EACH * (len(self._entries) + 1)) - _NO_LEASE
-            if sum(self._sizes.values()) + size > room:
+            size = size_of(wish, key)
+            if holder is not None and share is not None:
+                self._check_share(holder.rule, share, size)
+            if not fits((size, *(entry.size for entry in self._entries.values()))):
                 # No verifier would read the evidence, and the leases of all others would end.
                 raise TooManyWishesError("the agent's leases are as long as evidence may be")
             wish_id = WishId(next(self._ids))
-            self._sizes[wish_id] = size
-            self._entries[wish_id] = _Entry(Wished(wish_id, wish, key))
+            self._entries[wish_id] = _Entry(Wished(wish_id, wish, key, holder), size)
         if self._on_new is not None:
             self._on_new()
         return wish_id
+
+    def _check_share(self, rule: str, share: Share, size: int) -> None:
+        sizes, standing = [size], list[int]()
+        for entry in self._entries.values():
+            holder = entry.wished.holder
+            if holder is None:
+                standing.append(entry.size)
+            elif holder.rule == rule:
+                sizes.append(entry.size)
+        if not share.has_room(sizes, standing):
+            raise ShareTakenError(f"the leases under rule {rule} are as long as they may be")
+
+    def hand_over(self, wish_id: WishId, holder: Holder) -> None:
+        """Take note that a wish is under another rule now; harmless where it is withdrawn."""
+        with self._lock:
+            entry = self._entries.get(wish_id)
+            if entry is not None:
+                wished = dataclasses.replace(entry.wished, holder=holder)
+                self._entries[wish_id] = dataclasses.replace(entry, wished=wished)
 
     def remove(self, wish_id: WishId) -> None:
         """Withdraw a wish; harmless where it is withdrawn already."""
         with self._lock:
             self._entries.pop(wish_id, None)
-            self._sizes.pop(wish_id, None)
 
     def snapshot(self) -> tuple[Wished, ...]:
         """Return every wish, the oldest first."""
@@ -171,7 +212,7 @@ class Wishes:
             for wish_id in wish_ids:
                 entry = self._entries.get(wish_id)
                 if entry is not None:
-                    self._entries[wish_id] = _Entry(entry.wished, _Stage.ASKED)
+                    self._entries[wish_id] = _Entry(entry.wished, entry.size, _Stage.ASKED)
 
     def denied(self, wish_ids: Iterable[WishId], boottime: float, jitter: Jitter) -> None:
         """Tell what was denied alone: it is not asked for again before a pause is over."""
@@ -181,10 +222,8 @@ class Wishes:
                 if entry is not None:
                     denials = entry.denials + 1
                     self._entries[wish_id] = _Entry(
-                        entry.wished,
-                        _Stage.DENIED,
-                        denials,
-                        boottime + DENIED.delay(denials, jitter),
+                        *(entry.wished, entry.size, _Stage.DENIED, denials),
+                        not_before=boottime + DENIED.delay(denials, jitter),
                     )
 
     @property
@@ -199,9 +238,3 @@ class Wishes:
             if not self._entries:
                 return None
             return max(0.0, min(entry.not_before for entry in self._entries.values()) - boottime)
-
-
-def _size(wish: LeaseWish, key: Confirmation | ConfirmationKey) -> int:
-    """Return the bytes of evidence that a wish takes, at most."""
-    known = _KEY[key] if isinstance(key, Confirmation) else len(cbor.encode(key.request.wire()))
-    return len(wish.purpose()) + known + _AROUND

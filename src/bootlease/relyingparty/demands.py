@@ -15,9 +15,9 @@ from bootlease.ledger import NoteKey, encode_leaf, verify_receipt, verify_tlog_p
 from bootlease.model import Finding
 from bootlease.relyingparty.standing import Standing
 from bootlease.token import Tier, TokenFormat, VerifiedToken
-from bootlease.token.claimparts import MAX_LEVEL
 from bootlease.token.delegation import verify_chain
 from bootlease.token.grants import MAX_DEPTH
+from bootlease.token.kinds import MAX_LEVEL
 from bootlease.token.receipts import receipts_of
 from bootlease.token.verify import unwrap
 

@@ -21,7 +21,8 @@ from typing import Any, Final
 import httpx2
 
 from bootlease.errors import MalformedError, TransportError, VerificationError
-from bootlease.model import Finding
+from bootlease.findings import parse_findings
+from bootlease.model import Finding, legible
 from bootlease.relyingparty.fetching import TIMEOUT, require_safe
 from bootlease.relyingparty.keysource import KeySource
 from bootlease.token import (
@@ -46,7 +47,7 @@ MAX_ANSWER: Final = 128 * 1024
 
 _JTI_BYTES: Final = 16
 _MAX_TEXT: Final = 512
-_MAX_FINDINGS: Final = 32
+_MAX_FINDINGS: Final = 256
 _OK, _REFUSED = 200, 400
 
 
@@ -175,6 +176,8 @@ class TokenExchange:
         token, receipt = answer.get("access_token"), answer.get("bootlease_receipt")
         if type(token) is not str or answer.get("token_type") != "DPoP":
             raise TransportError(f"{self._url} does not answer with a token bound to a key")
+        if receipt is not None and type(receipt) is not str:
+            raise TransportError(f"{self._url} answers with a receipt that is none")
         verified = verify_token(
             token,
             self._keys.key_set(),
@@ -188,9 +191,7 @@ class TokenExchange:
                 "exchange.key.mismatch", "The verifier gave a token that confirms another key."
             )
         verify_chain(claims)
-        return DelegatedToken(
-            token, verified.format, claims, receipt if type(receipt) is str else None
-        )
+        return DelegatedToken(token, verified.format, claims, receipt)
 
     def _post(self, members: dict[str, str], signer: Signer) -> dict[str, Any]:
         proof = make_proof(
@@ -220,35 +221,34 @@ class TokenExchange:
             answer = strictjson.parse_object(bytes(body))
         except MalformedError as exc:
             raise TransportError(f"{self._url} answered {status} without JSON") from exc
-        if status == _REFUSED and type(answer.get("error")) is str:
-            raise VerificationError(*_findings(answer))
+        if status == _REFUSED and "error" in answer:
+            try:
+                findings = _findings(answer)
+            except MalformedError as exc:
+                raise TransportError(f"{self._url} refuses for no known reason: {exc}") from exc
+            raise VerificationError(*findings)
         if status != _OK:
             raise TransportError(f"{self._url} answered {status}: {_line(answer.get('detail'))}")
         return answer
 
 
-def _findings(answer: dict[str, Any]) -> list[Finding]:
-    """Return why the verifier refused, as it says it: unsigned."""
-    said = answer.get("findings")
-    listed = said[:_MAX_FINDINGS] if type(said) is list else []
-    made = [_finding(each) for each in listed if type(each) is dict and each.get("id")]
-    if made:
-        return made
-    error, told = _line(answer["error"]), _line(answer.get("error_description"))
-    return [Finding("exchange.refused", f"The verifier refuses the exchange: {told}.", seen=error)]
+def _findings(answer: dict[str, Any]) -> tuple[Finding, ...]:
+    """Return why the verifier refused, as it says it: unsigned.
 
-
-def _finding(each: dict[str, Any]) -> Finding:
-    expected, seen = _line(each.get("expected")), _line(each.get("seen"))
-    return Finding(
-        _line(each["id"]), _line(each.get("message")), expected=expected or None, seen=seen or None
-    )
+    Raises:
+        MalformedError: It says so in no known form.
+    """
+    made = parse_findings(answer.get("findings", []), at_most=_MAX_FINDINGS)
+    error = answer["error"]
+    told = answer.get("error_description", error)
+    if type(error) is not str or type(told) is not str:
+        raise MalformedError("an error and its description are text")
+    said = f"The verifier refuses the exchange: {_line(told)}."
+    return made or (Finding("exchange.refused", said, seen=_line(error)),)
 
 
 def _line(value: object) -> str:
-    # It is not ours to trust: one line, without control characters.
-    text = value[:_MAX_TEXT] if type(value) is str else ""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return legible(value, at_most=_MAX_TEXT) if type(value) is str else ""
 
 
 def _refused(id_: str, message: str) -> VerificationError:

@@ -27,7 +27,7 @@ from bootlease.evidence import (
     scope_digest,
 )
 from bootlease.evidence.binding import qualifying_data
-from bootlease.node.attest import with_list
+from bootlease.node.renewal.attest import with_list
 from bootlease.testing.simulated_node import SimulatedNode
 
 _MEDIA: Final = "application/vnd.bootlease.{}+cbor"

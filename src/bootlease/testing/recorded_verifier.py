@@ -33,7 +33,7 @@ from bootlease.evidence import (
 from bootlease.evidence.binding import qualifying_data
 from bootlease.evidence.enrolment import node_id
 from bootlease.model import HashAlg
-from bootlease.node.attest import with_list
+from bootlease.node.renewal.attest import with_list
 from bootlease.ports import OperatorStore, RevokedKind, Role
 from bootlease.reference import DEFAULT_PCRS, AnyReference, learn, serialise_any_reference
 from bootlease.relyingparty.exchange import grant_child

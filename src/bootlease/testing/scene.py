@@ -44,7 +44,7 @@ from bootlease.evidence.verify import named_authority
 from bootlease.ima import DigestType, IMADigest
 from bootlease.lineage import HighWaterMark, Prior
 from bootlease.model import HashAlg
-from bootlease.node.attest import with_list
+from bootlease.node.renewal.attest import with_list
 from bootlease.policy import PolicyEpoch, parse_policy
 from bootlease.reference import IMAReferenceSet, ReferenceSet
 from bootlease.reference.imaset import Origin
@@ -128,6 +128,7 @@ class Scene:
         high_water: The furthest that its TPM was seen to stand.
         now: The time.
         cache: Verdicts so far, if any are kept.
+        authority: Name of the verifier's leash key; by default the one that evidence names.
     """
 
     node: SimulatedNode
@@ -141,6 +142,7 @@ class Scene:
     high_water: HighWaterMark = field(default_factory=HighWaterMark)
     now: int = NOW
     cache: AppraisalCache | None = None
+    authority: bytes | None = None
     _challenges: int = field(default=0)
 
     @classmethod
@@ -250,7 +252,7 @@ class Scene:
 
     def verify(self, evidence: Evidence, challenge: Challenge) -> VerifiedEvidence:
         """Take evidence through the first phase."""
-        authority = named_authority(evidence)
+        authority = self.authority or named_authority(evidence)
         return verify_evidence(evidence, challenge, self.key, now=self.now, authority=authority)
 
     def appraise(

@@ -9,8 +9,9 @@ Not simulated: appraisal of what was booted, durability, several verifiers.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -72,7 +73,6 @@ ISSUER: Final = "http://127.0.0.1:8443"
 _DIGEST: Final = bytes(32)
 _VECTOR: Final = TrustVector(instance_identity=2, executables=3)
 _DENIED: Final = Finding("policy.scope.denied", "The policy does not grant the scope.")
-_LEFT_OUT: Final = replace(_DENIED, effect=Effect.NOTES)
 
 
 @dataclass(slots=True)
@@ -232,11 +232,15 @@ class ScriptedVerifier:
             raise _refused("ima.list.wanted", "The IMA list must be sent from its first entry.")
         del self._challenges[challenge.nonce]
         place, findings = continue_lineage(known.prior, verified, now=now)
-        denied = [at for at, asked in enumerate(verified.leases) if self.denies & {*asked.scope}]
+        denied = {
+            at: asked.barred or (_DENIED,)
+            for at, asked in enumerate(verified.leases)
+            if asked.barred or self.denies & {*asked.scope}
+        }
         if len(denied) == len(verified.leases) or any(
             not verified.leases[at].optional for at in denied
         ):
-            findings = (*findings, _DENIED)
+            findings = (*findings, *itertools.chain.from_iterable(denied.values()))
         if findings or self.refusal:
             known.prior = None
             raise VerificationError(*findings, *self.refusal)
@@ -248,7 +252,7 @@ class ScriptedVerifier:
         challenge: Challenge,
         verified: VerifiedEvidence,
         place: Lineage,
-        denied: Collection[int],
+        denied: Mapping[int, Sequence[Finding]],
     ) -> LeaseAnswer:
         now, expires_at = self._clock.now(), challenge.issued_at + self.life
         leases, digests, leaves = [], [], []
@@ -296,7 +300,10 @@ class ScriptedVerifier:
             expires_in=max(0, expires_at - now),
             leases=tuple(map(with_receipt, leases, self.ledger.append(leaves))),
             challenge=self._new_challenge(challenge.node),
-            denied=tuple(DeniedLease(at, (_LEFT_OUT,)) for at in denied),
+            denied=tuple(
+                DeniedLease(at, tuple(replace(each, effect=Effect.NOTES) for each in why))
+                for at, why in denied.items()
+            ),
         )
 
     def _permit(self, asked: VerifiedLease, expires_at: int) -> KeyPermit | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from bootlease.endorsement import Enrolment
-from bootlease.evidence import Challenge, Evidence, LeaseRequest, PlainKey
+from bootlease.evidence import TCG_LOG, Challenge, Evidence, LeaseRequest, PlainKey
 from bootlease.evidence.binding import Binding
 from bootlease.ledger import (
     DecisionRecord,
@@ -193,7 +193,7 @@ class StoredNode:
     def evidence(self, question: Challenge, log: bytes, *, again: bool) -> Evidence:
         """Evidence for a challenge, with one log, in full or by its digest."""
         previous = None if self.prior is None else self.prior.head
-        binding = Binding(question.nonce, previous, b"s" * 32, b"c" * 32, {"tcg": digest_of(log)})
+        binding = Binding(question.nonce, previous, b"s" * 32, b"c" * 32, {TCG_LOG: digest_of(log)})
         lease = LeaseRequest(("tool:x",), "https://rp.example", PlainKey(b"\xa0"))
         made = Evidence(
             binding=binding,
@@ -255,7 +255,7 @@ class StoredNode:
             sequence,
             ClockInfo(counters.clock, counters.reset_count, counters.restart_count, safe=True),
             now + LIFE,
-            {"tcg": digest_of(log)},
+            {TCG_LOG: digest_of(log)},
             1,
             now,
         )

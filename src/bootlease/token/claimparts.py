@@ -15,6 +15,7 @@ from bootlease.model import NODES_REMEMBERED
 from bootlease.token import scope
 from bootlease.token.delegation import Delegation
 from bootlease.token.ear import Tier, TrustVector
+from bootlease.token.kinds import MAX_LEVEL
 from bootlease.token.publickey import PublicKey
 
 MAX_POLICY_IDS: Final = 16
@@ -26,7 +27,6 @@ STATUS_INDEX_BYTES: Final = 4
 STATUS_PATH: Final = "/v1/status"
 """Of the status list, behind the issuer's URL."""
 
-MAX_LEVEL: Final = 3
 _DIGEST_SIZE: Final = 32
 
 

@@ -18,13 +18,13 @@ from bootlease.token.claims import ExecutionClaims
 from bootlease.token.cose import Sign1, join_sign1, parse_protected, parse_sign1, sign1
 from bootlease.token.ear import EAR_PROFILE
 from bootlease.token.keys import Algorithm, KeySet, Signer, VerificationKey
+from bootlease.token.kinds import TokenFormat
 from bootlease.token.shape import has_cwt_shape
 from bootlease.token.verified import (
     CWT_TYP,
     MAX_TOKEN_BYTES,
     AuthenticToken,
     Token,
-    TokenFormat,
     unknown_key,
     unknown_profile,
     wrong_algorithm,

@@ -10,13 +10,12 @@ signed with a stolen token key would be believed by whoever heeds events alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from joserfc.jwk import Key
 
-from bootlease.errors import MalformedError
-from bootlease.token import base64url, strictjson
-from bootlease.token.keys import MAX_KEY_SET_BYTES, Algorithm
+from bootlease.token import base64url
+from bootlease.token.keys import Algorithm, PublishedKeys
 from bootlease.token.publickey import KeyKind, PublicKey
 
 MAX_EVENT_KEYS: Final = 16
@@ -46,61 +45,14 @@ class EventKey:
         object.__setattr__(self, "jose_key", self.public.load_jose())
 
 
-class EventKeySet:
+class EventKeySet(PublishedKeys[EventKey]):
     """The keys that one verifier's events are believed under; immutable."""
 
-    __slots__ = ("_by_id", "keys")
+    __slots__ = ()
 
-    def __init__(self, keys: tuple[EventKey, ...]) -> None:
-        """Hold ``keys``.
+    AT_MOST = MAX_EVENT_KEYS
 
-        Raises:
-            ValueError: There is no key, there are too many, or one is repeated.
-        """
-        self.keys: Final = keys
-        self._by_id: Final = {key.key_id: key for key in keys}
-        if not 0 < len(keys) <= MAX_EVENT_KEYS:
-            raise ValueError(f"a set of event keys has 1 to {MAX_EVENT_KEYS} keys")
-        if len(self._by_id) != len(keys):
-            raise ValueError("a set of event keys holds a key twice")
-
-    def get(self, key_id: str) -> EventKey | None:
-        """Return the key with this id."""
-        return self._by_id.get(key_id)
-
-    def to_jwks(self) -> dict[str, Any]:
-        """Return the JWK Set to publish."""
-        return {
-            "keys": [
-                {**key.public.jwk(), "kid": key.key_id, "alg": key.algorithm.value, "use": "sig"}
-                for key in self.keys
-            ]
-        }
-
-    @classmethod
-    def from_jwks(cls, data: bytes) -> EventKeySet:
-        """Parse an unverified JWK Set; the caller vouches for where it came from.
-
-        Raises:
-            MalformedError: Not a set in which every key may verify events.
-        """
-        if len(data) > MAX_KEY_SET_BYTES:
-            raise MalformedError(f"key set is longer than {MAX_KEY_SET_BYTES} bytes")
-        members = strictjson.parse_object(data).get("keys")
-        if type(members) is not list or len(members) > MAX_EVENT_KEYS:
-            raise MalformedError("JWK Set has no keys, or too many")
-        try:
-            return cls(tuple(map(_from_jwk, members)))
-        except ValueError as exc:
-            raise MalformedError(str(exc)) from exc
-
-
-def _from_jwk(jwk: object) -> EventKey:
-    key = EventKey(PublicKey.from_jwk(jwk))
-    if not isinstance(jwk, dict) or jwk.get("kid") != key.key_id:
-        raise MalformedError("a key id is not the key's RFC 7638 thumbprint")
-    if jwk.get("alg", key.algorithm.value) != key.algorithm.value:
-        raise MalformedError("a key's alg does not fit the key")
-    if jwk.get("use", "sig") != "sig" or jwk.get("key_ops", ["verify"]) != ["verify"]:
-        raise MalformedError("a key is not meant for signatures")
-    return key
+    @staticmethod
+    def member(public: PublicKey) -> EventKey:
+        """Return the key as one of events; see ``PublishedKeys``."""
+        return EventKey(public)

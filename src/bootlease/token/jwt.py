@@ -28,6 +28,7 @@ from bootlease.token.jws import (
     split_compact,
 )
 from bootlease.token.keys import Algorithm, KeySet, Signer, VerificationKey
+from bootlease.token.kinds import TokenFormat
 from bootlease.token.shape import has_jwt_shape
 from bootlease.token.verified import (
     BY_DPOP,
@@ -36,7 +37,6 @@ from bootlease.token.verified import (
     POSSESSION,
     AuthenticToken,
     Token,
-    TokenFormat,
     unknown_key,
     unknown_profile,
     wrong_algorithm,

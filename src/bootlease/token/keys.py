@@ -11,11 +11,12 @@ the thumbprint is refused, so no key set can make one key answer to another's na
 
 from __future__ import annotations
 
+import abc
 import enum
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -141,20 +142,24 @@ def _ed25519_check(key: ed25519.Ed25519PublicKey) -> SignatureCheck:
     return check
 
 
-class Signer(Protocol):
-    """Whatever can sign for a key: a process, an HSM, a TPM."""
+class AlgorithmKey(Protocol):
+    """A key with the one algorithm that it is for."""
 
     @property
     def public(self) -> PublicKey:
-        """The public key that verifies what this signs."""
+        """The public key, which verifies."""
 
     @property
     def algorithm(self) -> Algorithm:
-        """The one algorithm this signs with."""
+        """The one algorithm."""
 
     @property
     def key_id(self) -> str:
         """The key's RFC 7638 thumbprint as base64url text."""
+
+
+class Signer(AlgorithmKey, Protocol):
+    """Whatever can sign for a key: a process, an HSM, a TPM."""
 
     def sign(self, data: bytes) -> bytes:
         """Sign ``data``; ECDSA signatures are r‖s of fixed length (RFC 7518 §3.4)."""
@@ -248,12 +253,19 @@ class VerificationKey:
             raise MalformedError(f"PEM public key: {exc}") from exc
 
 
-class KeySet:
-    """The keys a relying party accepts tokens under; immutable."""
+Member = TypeVar("Member", bound=AlgorithmKey)
+_Wire = TypeVar("_Wire")
+
+
+class PublishedKeys(abc.ABC, Generic[Member]):
+    """Keys for one purpose, as their owner publishes them; immutable."""
 
     __slots__ = ("_by_id", "keys")
 
-    def __init__(self, keys: tuple[VerificationKey, ...]) -> None:
+    AT_MOST: ClassVar[int]
+    """How many there may be."""
+
+    def __init__(self, keys: tuple[Member, ...]) -> None:
         """Hold ``keys``.
 
         Raises:
@@ -261,12 +273,21 @@ class KeySet:
         """
         self.keys: Final = keys
         self._by_id: Final = {key.key_id: key for key in keys}
-        if not 0 < len(keys) <= MAX_KEYS:
-            raise ValueError(f"a key set has 1 to {MAX_KEYS} keys")
+        if not 0 < len(keys) <= self.AT_MOST:
+            raise ValueError(f"a key set has 1 to {self.AT_MOST} keys")
         if len(self._by_id) != len(keys):
             raise ValueError("a key set holds a key twice")
 
-    def get(self, key_id: str) -> VerificationKey | None:
+    @staticmethod
+    @abc.abstractmethod
+    def member(public: PublicKey) -> Member:
+        """Return the key for this purpose.
+
+        Raises:
+            ValueError: It is not for this purpose.
+        """
+
+    def get(self, key_id: str) -> Member | None:
         """Return the key with this id."""
         return self._by_id.get(key_id)
 
@@ -279,6 +300,50 @@ class KeySet:
             ]
         }
 
+    @classmethod
+    def from_jwks(cls, data: bytes) -> Self:
+        """Parse an unverified JWK Set; the caller vouches for where it came from.
+
+        Raises:
+            MalformedError: Not a set in which every key may verify what this one is for.
+        """
+        _bound(data)
+        members = strictjson.parse_object(data).get("keys")
+        if type(members) is not list or len(members) > cls.AT_MOST:
+            raise MalformedError("JWK Set has no keys, or too many")
+        return cls._read(members, cls._from_jwk)
+
+    @classmethod
+    def _read(cls, members: Sequence[_Wire], read: Callable[[_Wire], Member]) -> Self:
+        try:
+            return cls(tuple(map(read, members)))
+        except ValueError as exc:
+            raise MalformedError(str(exc)) from exc
+
+    @classmethod
+    def _from_jwk(cls, jwk: object) -> Member:
+        key = cls.member(PublicKey.from_jwk(jwk))
+        if not isinstance(jwk, dict) or jwk.get("kid") != key.key_id:
+            raise MalformedError("a key id is not the key's RFC 7638 thumbprint")
+        if jwk.get("alg", key.algorithm.value) not in key.algorithm.jose_names:
+            raise MalformedError("a key's alg does not fit the key")
+        if jwk.get("use", "sig") != "sig" or jwk.get("key_ops", ["verify"]) != ["verify"]:
+            raise MalformedError("a key is not meant for signatures")
+        return key
+
+
+class KeySet(PublishedKeys[VerificationKey]):
+    """The keys a relying party accepts tokens under; immutable."""
+
+    __slots__ = ()
+
+    AT_MOST = MAX_KEYS
+
+    @staticmethod
+    def member(public: PublicKey) -> VerificationKey:
+        """Return the key as one of tokens; see ``PublishedKeys``."""
+        return VerificationKey(public)
+
     def to_cose(self) -> bytes:
         """Return the COSE_KeySet to publish."""
         return cbor.encode(
@@ -289,20 +354,7 @@ class KeySet:
         )
 
     @classmethod
-    def from_jwks(cls, data: bytes) -> KeySet:
-        """Parse an unverified JWK Set; the caller vouches for where it came from.
-
-        Raises:
-            MalformedError: Not a set in which every key may verify tokens.
-        """
-        _bound(data)
-        members = strictjson.parse_object(data).get("keys")
-        if type(members) is not list:
-            raise MalformedError("JWK Set has no keys")
-        return cls._made([_from_jwk(member) for member in members])
-
-    @classmethod
-    def from_cose(cls, data: bytes) -> KeySet:
+    def from_cose(cls, data: bytes) -> Self:
         """Parse an unverified COSE_KeySet; the caller vouches for where it came from.
 
         Raises:
@@ -311,10 +363,10 @@ class KeySet:
         members = cbor.decode_foreign(data, max_bytes=MAX_KEY_SET_BYTES)
         if type(members) is not list:
             raise MalformedError("COSE_KeySet is not an array")
-        return cls._made([_from_cose(member) for member in members])
+        return cls._read(members, cls._from_cose)
 
     @classmethod
-    def parse(cls, data: bytes) -> KeySet:
+    def parse(cls, data: bytes) -> Self:
         """Parse an unverified JWK Set, COSE_KeySet or PEM public key, told apart by form.
 
         Raises:
@@ -324,46 +376,21 @@ class KeySet:
         if data.lstrip().startswith(b"{"):
             return cls.from_jwks(data)
         if data.lstrip().startswith(b"-----BEGIN"):
-            return cls._made([VerificationKey.from_pem(data)])
+            return cls._read([data], VerificationKey.from_pem)
         return cls.from_cose(data)
 
     @classmethod
-    def _made(cls, keys: list[VerificationKey]) -> KeySet:
-        try:
-            return cls(tuple(keys))
-        except ValueError as exc:
-            raise MalformedError(str(exc)) from exc
+    def _from_cose(cls, value: object) -> VerificationKey:
+        key = cls.member(PublicKey.from_cose(value))
+        if not isinstance(value, dict) or value.get(2) != base64url.decode(key.key_id):
+            raise MalformedError("a key id is not the key's RFC 7638 thumbprint")
+        if value.get(3, key.algorithm.cose_id) not in key.algorithm.cose_ids:
+            raise MalformedError("a key's alg does not fit the key")
+        if value.get(4, [2]) != [2]:
+            raise MalformedError("a key is not meant for signatures")
+        return key
 
 
 def _bound(data: bytes) -> None:
     if len(data) > MAX_KEY_SET_BYTES:
         raise MalformedError(f"key set is longer than {MAX_KEY_SET_BYTES} bytes")
-
-
-def _from_jwk(jwk: object) -> VerificationKey:
-    key = _made_key(PublicKey.from_jwk(jwk))
-    if not isinstance(jwk, dict) or jwk.get("kid") != key.key_id:
-        raise MalformedError("a key id is not the key's RFC 7638 thumbprint")
-    if jwk.get("alg", key.algorithm.value) not in key.algorithm.jose_names:
-        raise MalformedError("a key's alg does not fit the key")
-    if jwk.get("use", "sig") != "sig" or jwk.get("key_ops", ["verify"]) != ["verify"]:
-        raise MalformedError("a key is not meant for signatures")
-    return key
-
-
-def _from_cose(value: object) -> VerificationKey:
-    key = _made_key(PublicKey.from_cose(value))
-    if not isinstance(value, dict) or value.get(2) != base64url.decode(key.key_id):
-        raise MalformedError("a key id is not the key's RFC 7638 thumbprint")
-    if value.get(3, key.algorithm.cose_id) not in key.algorithm.cose_ids:
-        raise MalformedError("a key's alg does not fit the key")
-    if value.get(4, [2]) != [2]:
-        raise MalformedError("a key is not meant for signatures")
-    return key
-
-
-def _made_key(public: PublicKey) -> VerificationKey:
-    try:
-        return VerificationKey(public)
-    except ValueError as exc:
-        raise MalformedError(str(exc)) from exc

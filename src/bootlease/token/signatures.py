@@ -23,7 +23,7 @@ from bootlease.token.claims import ExecutionClaims
 from bootlease.token.cwt import join_cwt
 from bootlease.token.jwt import join_jwt
 from bootlease.token.keys import TOKEN_ALGORITHMS, Algorithm, Signer
-from bootlease.token.verified import TokenFormat
+from bootlease.token.kinds import TokenFormat
 
 MAX_SIGNATURES: Final = 64 * 1024
 _ALGORITHMS: Final = {each.cose_id: each for each in TOKEN_ALGORITHMS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -14,6 +13,7 @@ from bootlease.model import Finding
 from bootlease.token import strictjson
 from bootlease.token.claims import ExecutionClaims
 from bootlease.token.ear import EAR_PROFILE
+from bootlease.token.kinds import TokenFormat
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 """A token is about 1 kB and its receipt not more; what is longer is not looked at."""
@@ -28,15 +28,6 @@ take the token from whoever has it, must refuse the token."""
 
 BY_DPOP: Final = "dpop"
 """Its one value: possession is proven as RFC 9449 says."""
-
-
-class TokenFormat(enum.Enum):
-    """How a token is encoded, and whether a consumer that knows no possession may take it."""
-
-    CWT = "cwt"
-    JWT = "jwt"
-    UNSAFE_BEARER = "unsafe-bearer"
-    """A JWT that any JWT library takes, from whoever has it."""
 
 
 @quick_init

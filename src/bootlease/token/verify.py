@@ -19,7 +19,8 @@ from bootlease.token.claims import ExecutionClaims
 from bootlease.token.cwt import open_cwt, parse_cwt
 from bootlease.token.jwt import open_jwt, parse_jwt
 from bootlease.token.keys import KeySet
-from bootlease.token.verified import MAX_TOKEN_BYTES, TokenFormat, VerifiedToken
+from bootlease.token.kinds import TokenFormat
+from bootlease.token.verified import MAX_TOKEN_BYTES, VerifiedToken
 
 DEFAULT_LEEWAY = 5
 """Seconds by which the relying party's clock and the verifier's may differ."""

@@ -57,6 +57,7 @@ from bootlease.verifier.problems import (
     encode_problem,
     problem_members,
 )
+from bootlease.verifier.tokenkeys import TokenKeys
 
 VERIFIER_ID: Final = VerifierID(DEVELOPER, __version__)
 
@@ -96,7 +97,7 @@ class Issuer:
 
     Attributes:
         url: ``iss`` of every token.
-        signer: The token key.
+        signer: The token keys.
         code: This program.
         leash: The leash key: it signs permits; without it no expiring key gets a lease.
         leash_key: Its public half.
@@ -104,7 +105,7 @@ class Issuer:
     """
 
     url: str
-    signer: Signer
+    signer: TokenKeys
     code: CodeIdentity
     leash: Signer | None = None
     leash_key: PublicKey | None = field(init=False, default=None)
@@ -152,6 +153,8 @@ def grant(
         lease_ids: A fresh id of 16 bytes for each lease granted.
         next_challenge: Rides in the answer.
     """
+    # Read once: the key may be replaced while another thread signs.
+    signer = issuer.signer.newest
     record = record_of(case, result, issuer, lease_ids)
     claims = [
         build_claims(
@@ -174,7 +177,7 @@ def grant(
         life=result.expires_at - case.challenge.issued_at,
         expires_in=result.expires_at - case.now,
         leases=tuple(
-            _permitted(_issue(each, lease.encoding, issuer.signer), lease, issuer, case.now)
+            _permitted(_issue(each, lease.encoding, signer), lease, issuer, case.now)
             for each, lease in zip(claims, result.leases, strict=True)
         ),
         challenge=next_challenge,
@@ -184,9 +187,7 @@ def grant(
         _commit(case, result, record, _finish(answer)),
         lineage=prior_after(result, head, dict(case.verified.log_digests)),
         claims=digests,
-        signatures=TokenSignatures.under(
-            [each.token for each in answer.leases], issuer.signer
-        ).encode(),
+        signatures=TokenSignatures.under([each.token for each in answer.leases], signer).encode(),
         answer_expires_at=result.expires_at,
         next_challenge=next_challenge,
     )

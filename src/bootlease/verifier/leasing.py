@@ -21,25 +21,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
-from bootlease.appraisal import (
-    AppraisalCache,
-    AttestationResult,
-    BootLog,
-    appraise,
-    boot_log_of,
-    verdict_known,
-)
+from bootlease.appraisal import AttestationResult
 from bootlease.errors import MalformedError, TransportError, VerificationError
 from bootlease.evidence import (
-    IMA_LIST,
     Challenge,
     Evidence,
-    VerifiedEvidence,
     parse_evidence,
     verify_evidence,
 )
@@ -49,40 +38,33 @@ from bootlease.ports import (
     CommitOutcome,
     DecisionCommit,
     EnrolledNode,
-    Standing,
     Store,
     StoredAnswer,
 )
 from bootlease.tpm import AttestationKey, accept_attestation_key, parse_public
 from bootlease.verifier.answers import Case, Issuer, grant, refuse
 from bootlease.verifier.asking import demand_current, demand_judgeable, new_challenge
-from bootlease.verifier.bootlogs import ASIDE, BootLogs
+from bootlease.verifier.bootlogs import ASIDE
 from bootlease.verifier.continuity.doubtful import Doubtful
 from bootlease.verifier.continuity.ending import Ending
 from bootlease.verifier.continuity.indexes import Indexes
 from bootlease.verifier.continuity.live import LiveGrant
 from bootlease.verifier.glance import core_size, nonce_in
 from bootlease.verifier.grants import Grants
+from bootlease.verifier.judging import Judging, aside
 from bootlease.verifier.limits import Limits
 from bootlease.verifier.problems import ProblemError, ProblemKind
 from bootlease.verifier.recent import Left, Recent
 from bootlease.verifier.registry import Registry, Snapshot
 
-T = TypeVar("T")
-
-TCG_LOG: Final = "tcg"
 _TRIES: Final = 4
 _LONG_CORE: Final = 4 * 1024
 """Documents with more than this besides the log are parsed on another thread, a few at a time, and
 only where they name a live challenge: made of tiny items, 64 KiB take 50 ms."""
 _LONG_AT_ONCE: Final = 2
-_LONG_LIST: Final = 8 * 1024
-"""IMA lists that are longer are judged on another thread, a few at a time: some 60 entries take
-half a millisecond."""
-_LISTS_AT_ONCE: Final = 2
-_MANY_LEASES: Final = 32
-"""Evidence that asks for more is verified and judged on another thread: 256 keys in a TPM take
-40 ms, and as many wildcards as fit into it some 100."""
+_MANY_LEASES: Final = 16
+"""More are verified and answered on another thread, granted or not: a key in a TPM takes 0.2 ms, a
+token 0.1, and what is told of one that is left out nearly that."""
 
 _SPENT: Final = Finding(
     "challenge.spent", "The challenge was answered before, by other evidence; ask for a new one."
@@ -134,10 +116,8 @@ class Leasing:
         self._issuer = issuer
         self._clock = clock
         self._limits = limits
-        self._verdicts = AppraisalCache(lock=threading.Lock())
         self._long_cores = asyncio.Semaphore(_LONG_AT_ONCE)
-        self._long_lists = asyncio.Semaphore(_LISTS_AT_ONCE)
-        self._logs = BootLogs(store)
+        self._judging = Judging(store)
         self._recent = Recent()
         self._doubtful = Doubtful(ending.live)
         self._grants = Grants(store, registry, limits)
@@ -184,32 +164,34 @@ class Leasing:
         """
         # 1. A lost answer is no second use: the same bytes get the same answer.
         large = len(body) > ASIDE
-        digest = await _run(large, lambda: hashlib.sha256(body).digest())
+        digest = await aside(lambda: hashlib.sha256(body).digest(), when=large)
         left = self._recent.take(node, nonce_in(body))
         if left is None:
-            standing = await self._standing(node, digest)
             # Nobody's bytes are parsed in the name of a node that is not enrolled.
-            left = Left(_known(standing.node), standing.lineage, None)
-            if standing.answer is not None:
-                self._registry.now.revoked.demand_not(left.node.enrolment)
-                return Decided(standing.answer)
+            left, answer = await self._stands(node, digest)
+            if answer is not None:
+                return Decided(answer)
         self._grants.demand(node, self._clock.now())
         evidence = await self._parsed(node, body, large=large)
         for _ in range(_TRIES):
             decided = await self._decide(left, evidence, (digest, body), large=large)
             if decided is not None:
                 return decided
-            standing = await self._standing(node, digest)
-            left = Left(_known(standing.node), standing.lineage, None)
+            left, answer = await self._stands(node, digest)
+            if answer is not None:
+                return Decided(answer)
         raise ProblemError(
             ProblemKind.BUSY, "The node's state keeps changing; try again.", retry_after=1
         )
 
-    async def _standing(self, node: bytes, digest: bytes) -> Standing:
+    async def _stands(self, node: bytes, digest: bytes) -> tuple[Left, StoredAnswer | None]:
         before = self._doubtful.of(node)
         standing = await self._store.standing(node, digest, now=self._clock.now())
         self._doubtful.settle(node, before, standing.lineage.version)
-        return standing
+        left = Left(_known(standing.node), standing.lineage, None)
+        if standing.answer is not None:
+            self._registry.now.revoked.demand_not(left.node.enrolment)
+        return left, standing.answer
 
     async def _parsed(self, node: bytes, body: bytes, *, large: bool) -> Evidence:
         core = core_size(body)
@@ -223,7 +205,7 @@ class Leasing:
                     f"Evidence without its logs has at most {at_most} bytes.",
                 )
         if core <= _LONG_CORE:
-            return await _run(large, lambda: parse_evidence(body))
+            return await aside(lambda: parse_evidence(body), when=large)
         nonce = nonce_in(body)
         if nonce is None:
             raise MalformedError("the evidence holds no binding of this version")
@@ -243,27 +225,22 @@ class Leasing:
         now = self._clock.now()
         snapshot = self._registry.now
         enrolled, lineage = left.node, left.lineage
-        node = enrolled.enrolment.node
         # What is revoked while this is decided makes it OUTDATED, and it comes here again.
         snapshot.revoked.demand_not(enrolled.enrolment)
         # 2. The commit looks again whether it is unspent.
-        challenge, nonce = left.challenge, evidence.binding.nonce
-        if challenge is None or challenge.nonce != nonce:
-            challenge = await self._challenge(nonce, node, now)
-        elif now >= challenge.expires_at:
-            raise VerificationError(_EXPIRED)
+        challenge = await self._answered(left, evidence.binding.nonce, now)
         # 3.
         key = _attestation_key(enrolled.enrolment.ak_public)
         authority = self._issuer.authority
         many = len(evidence.leases) > _MANY_LEASES
-        verified = await _run(
-            large or many,
+        verified = await aside(
             lambda: verify_evidence(evidence, challenge, key, now=now, authority=authority),
+            when=large or many,
         )
         demand_current(challenge, snapshot.policy.policy, now)
         # 4.
         demand_judgeable(verified, lineage, snapshot, now)
-        log = await self._log(verified, snapshot, now, large=large)
+        log = await self._judging.log(verified, snapshot, now, large=large)
         # 5.
         case = Case(
             node=enrolled,
@@ -277,13 +254,23 @@ class Leasing:
             in_force=snapshot.in_force,
             now=now,
         )
-        result = await self._appraised(case, log, snapshot, large=large)
+        result = await self._judging.appraised(case, log, snapshot, large=large)
+        return await self._recorded(case, result, snapshot)
+
+    async def _recorded(
+        self, case: Case, result: AttestationResult, snapshot: Snapshot
+    ) -> Decided | None:
         # 6.
+        node, now = case.node.enrolment.node, case.now
         granted: LiveGrant | None = None
         if result.accepted:
-            lease_ids = await self._indexes.lease_ids(len(result.leases), now)
+            # Judging may have taken long, and to who watches it a clock that goes back has leapt.
+            lease_ids = await self._indexes.lease_ids(len(result.leases), self._clock.now())
             following = new_challenge(node, snapshot.policy.policy, now, result.ima)
-            commit = grant(case, result, self._issuer, lease_ids, following)
+            commit = await aside(
+                lambda: grant(case, result, self._issuer, lease_ids, following),
+                when=len(case.verified.leases) > _MANY_LEASES,
+            )
             granted = self._live.granted(
                 node, commit.root, lease_ids, result.expires_at, _rested_on(result, snapshot)
             )
@@ -297,40 +284,15 @@ class Leasing:
                 # Of its own bound the verifier knows that nothing was stored; a disk that fails at
                 # the end of a commit leaves it open.
                 certain = isinstance(exc, ProblemError)
-                self._doubtful.failed(granted, None if certain else lineage.version)
+                self._doubtful.failed(granted, None if certain else case.lineage.version)
             raise
         if committed.answer is not None:
-            self._recent.keep(enrolled, commit)
+            self._recent.keep(case.node, commit)
             self._ending.decided(commit, result.findings)
             return Decided(committed.answer, commit, result.findings)
         if granted is not None:
             self._live.forget(granted)
         return await self._not_committed(committed.outcome, commit)
-
-    async def _appraised(
-        self, case: Case, log: BootLog | None, snapshot: Snapshot, *, large: bool
-    ) -> AttestationResult:
-        def work() -> AttestationResult:
-            return appraise(
-                case.verified,
-                log,
-                challenge=case.challenge,
-                prior=case.lineage.prior,
-                high_water=case.node.high_water,
-                enrolment=case.node.enrolment,
-                roots=case.roots,
-                references=snapshot.accepted,
-                policy=snapshot.policy,
-                now=case.now,
-                ima_references=snapshot.accepted_ima,
-                # A long document is judged aside, without the cache of verdicts.
-                cache=None if large else self._verdicts,
-            )
-
-        if len(case.evidence.logs.get(IMA_LIST, b"")) <= _LONG_LIST:
-            return await _run(large or len(case.evidence.leases) > _MANY_LEASES, work)
-        async with self._long_lists:
-            return await asyncio.to_thread(work)
 
     async def _not_committed(
         self, outcome: CommitOutcome, commit: DecisionCommit
@@ -355,6 +317,14 @@ class Leasing:
         """
         return _known(await self._store.node(node))
 
+    async def _answered(self, left: Left, nonce: bytes, now: int) -> Challenge:
+        challenge = left.challenge
+        if challenge is None or challenge.nonce != nonce:
+            return await self._challenge(nonce, left.node.enrolment.node, now)
+        if now >= challenge.expires_at:
+            raise VerificationError(_EXPIRED)
+        return challenge
+
     async def _challenge(self, nonce: bytes, node: bytes, now: int) -> Challenge:
         stored = await self._store.challenge(nonce)
         if stored is None:
@@ -374,19 +344,6 @@ class Leasing:
         if now >= challenge.expires_at:
             raise VerificationError(_EXPIRED)
         return challenge
-
-    async def _log(
-        self, verified: VerifiedEvidence, snapshot: Snapshot, now: int, *, large: bool
-    ) -> BootLog | None:
-        digest = verified.log_digests.get(TCG_LOG)
-        if digest is None:
-            return None
-        banks = snapshot.policy.policy.quote.banks
-        if large:
-            return await asyncio.to_thread(boot_log_of, verified, banks)
-        if verdict_known(self._verdicts, verified, snapshot.accepted, snapshot.policy, now=now):
-            return None
-        return await self._logs.of(verified, digest, banks)
 
 
 def _rested_on(result: AttestationResult, snapshot: Snapshot) -> tuple[bytes, ...]:
@@ -413,8 +370,3 @@ def _spent() -> ProblemError:
 def _attestation_key(ak_public: bytes) -> AttestationKey:
     # Loading a point costs as much as verifying with it; a node's AK hardly ever changes.
     return accept_attestation_key(parse_public(ak_public))
-
-
-async def _run(large: bool, work: Callable[[], T]) -> T:  # noqa: FBT001 - how, not what
-    """Do ``work`` here, or on another thread where it may take long."""
-    return await asyncio.to_thread(work) if large else work()

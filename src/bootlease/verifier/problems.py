@@ -6,19 +6,19 @@ extension members. A problem says what the client did or may do, never what went
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 from bootlease.model import Finding
+from bootlease.problems import Problem
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "tag:bootlease.dev,2026:problem/{}"
 
 
-class ProblemKind(enum.Enum):
-    """A kind of problem: HTTP status, name in its type URI, title."""
+class ProblemKind(Problem):
+    """What the verifier says no to."""
 
     MALFORMED = (400, "malformed", "The request is malformed")
     UNAUTHORIZED = (401, "unauthorized", "The admin credential is missing or wrong")
@@ -47,19 +47,9 @@ class ProblemKind(enum.Enum):
     UNAVAILABLE = (503, "unavailable", "The verifier cannot reach its store")
 
     @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self.value[0]
-
-    @property
     def uri(self) -> str:
         """The problem's ``type``."""
-        return _TYPE.format(self.value[1])
-
-    @property
-    def title(self) -> str:
-        """The problem's ``title``."""
-        return self.value[2]
+        return _TYPE.format(self.label)
 
 
 class ProblemError(Exception):

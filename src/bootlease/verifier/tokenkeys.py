@@ -46,6 +46,7 @@ class TokenKeys:
         algorithm: Likewise.
         key_id: Likewise.
         sign: Likewise.
+        newest: What signs now, and never changes its key: for many signatures by one key.
         rotations: What came before.
         revoked: Returns the ids of keys that were withdrawn.
     """
@@ -58,11 +59,12 @@ class TokenKeys:
 
     def _take(self, signer: Signer) -> None:
         # Attributes, not properties: every token that is signed looks at them.
+        self.newest = signer
         self.public: PublicKey = signer.public
         self.algorithm: Algorithm = signer.algorithm
         self.key_id: str = signer.key_id
         self.sign: Callable[[bytes], bytes] = signer.sign
-        self._newest = VerificationKey(signer.public)
+        self._counts = VerificationKey(signer.public)
 
     def replace(self, signer: Signer, rotated: Rotated) -> None:
         """Sign with another key from now on."""
@@ -77,11 +79,11 @@ class TokenKeys:
             for each in reversed(self.rotations)
             if now < each.at + OVERLAP and each.previous.key_id not in revoked
         ]
-        return self._set([self._newest, *before])
+        return self._set([self._counts, *before])
 
     def all(self) -> KeySet:
         """Return every key that ever signed, the newest first."""
-        return self._set([self._newest, *(each.previous for each in reversed(self.rotations))])
+        return self._set([self._counts, *(each.previous for each in reversed(self.rotations))])
 
     def _set(self, keys: list[VerificationKey]) -> KeySet:
         # One set for the same keys: what was learned of a token's header is kept by the set.

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootlease.errors import MalformedError
 from bootlease.localapi import (
@@ -20,9 +21,13 @@ from bootlease.localapi import (
 )
 from bootlease.localapi.info import AgentInfo, parse_info
 from bootlease.localapi.proofs import parse_proof
-from bootlease.token import PublicKey, TokenFormat, base64url
+from bootlease.token import base64url
+from bootlease.token.kinds import TokenFormat
 from bootlease.workload.connection import DEFAULT_TIMEOUT, Connection
 from bootlease.workload.stream import LeaseStream
+
+if TYPE_CHECKING:
+    from bootlease.token import PublicKey
 
 
 def new_handle() -> str:

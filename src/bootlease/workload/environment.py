@@ -33,7 +33,8 @@ class Workload:
         found = os.environ if environment is None else environment
         handle = found.get(wire.LEASE_VARIABLE)
         if not is_handle(handle):
-            raise RuntimeError(f"{wire.LEASE_VARIABLE} is not set: no lease was handed over")
+            why = "is no handle of a lease" if handle else "is not set"
+            raise RuntimeError(f"{wire.LEASE_VARIABLE} {why}: no lease was handed over")
         return cls(WorkloadClient(found.get(wire.SOCKET_VARIABLE)), handle)
 
     def current(self) -> Granted:

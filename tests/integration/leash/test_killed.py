@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -68,6 +70,45 @@ def test_stopped(name: str, user: str, start: Start) -> None:
         deadline = leashed.deadline
     tree.wait()
     assert tree.first >= deadline - ROUNDING
+    assert tree.last <= deadline + BACKSTOP + SLACK
+
+
+@pytest.mark.parametrize("name", ["guard", "guard and leash"])
+def test_stopped_guard_says_why_it_ended(name: str, start: Start) -> None:
+    """A guard that somebody stopped goes on at the end: it ends the workload, and tells so."""
+    leashed = start("sleep", "60")
+    pids = {"guard": leashed.process.pid, "leash": leashed.leash}
+    for whom in STOPPED[name]:
+        os.kill(pids[whom], signal.SIGSTOP)
+    ending = leashed.end()
+    assert (ending["reason"], ending["returncode"]) == ("lapsed", 122)
+
+
+def stop_until(done: threading.Event, *pids: int) -> None:
+    """Stop processes whenever they go on."""
+    pidfds = [os.pidfd_open(pid) for pid in pids]
+    while not done.is_set():
+        for pidfd in pidfds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+    for pidfd in pidfds:
+        os.close(pidfd)
+
+
+def test_guard_that_is_stopped_again_and_again(start: Start) -> None:
+    """Who keeps guard and leash from going on has the kernel end them, and the workload so."""
+    leashed = start(*PYTHON, DAEMON)
+    tree = leashed.tree(3)
+    deadline = leashed.deadline
+    done = threading.Event()
+    stopper = threading.Thread(
+        target=stop_until, args=(done, leashed.process.pid, leashed.leash), daemon=True
+    )
+    stopper.start()
+    tree.wait()
+    done.set()
+    stopper.join()
+    assert deadline - ROUNDING <= tree.first
     assert tree.last <= deadline + BACKSTOP + SLACK
 
 

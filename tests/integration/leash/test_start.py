@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bootlease.leash.killing import gone
 from bootlease.localapi import EndedReason
 from bootlease.model import Finding
 from bootlease.testing.scripted_agent import ScriptedAgent
@@ -219,12 +222,35 @@ def test_guard_in_a_container(number: str, start: Start, folder: Path) -> None:
     assert leashed.end()["returncode"] in (122, 125)
 
 
+def test_bystanders_are_not_swept(start: Start) -> None:
+    """At level 0 a guard that had children before starts nothing, and they live on."""
+    script = 'sleep 60 & echo $!; exec "$@"'
+    leashed = start(
+        "sleep",
+        "60",
+        prefix=["sh", "-c", script, "sh"],
+        options=["--level", "0"],
+        wait=False,
+        stdout=subprocess.PIPE,
+    )
+    assert leashed.process.stdout is not None
+    bystander = os.pidfd_open(int(leashed.process.stdout.readline()))
+    try:
+        ending = leashed.end()
+        assert (ending["reason"], ending["returncode"]) == ("leash", 125)
+        assert "children already" in ending["message"]
+        assert not gone(bystander, 0.2)
+    finally:
+        signal.pidfd_send_signal(bystander, signal.SIGKILL)
+        os.close(bystander)
+
+
 def test_imports_little() -> None:
-    """What is loaded for a leash has no web framework, no database and no TPM with it."""
+    """What a guard loads has no framework, no database, no TPM and no cryptography with it."""
     program = (
-        "import sys, bootlease.cli.run_workload, bootlease.leash.guard\n"
-        "print(*(n for n in ('fastapi', 'httpx2', 'sqlalchemy', 'tpm2_pytss', 'uvicorn')"
-        " if n in sys.modules))"
+        "import sys, bootlease.cli.run_workload, bootlease.leash.feed, bootlease.leash.guard\n"
+        "print(*(n for n in ('fastapi', 'httpx2', 'sqlalchemy', 'tpm2_pytss', 'uvicorn',"
+        " 'cryptography', 'joserfc', 'cbor2') if n in sys.modules))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60

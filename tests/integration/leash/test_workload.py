@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootlease.testing.scripted_agent import ScriptedAgent
-from tests.integration.leash.conftest import PATIENCE, PYTHON, Start
+from tests.integration.leash.conftest import PATIENCE, PYTHON, Start, as_nobody
 from tests.integration.leash.test_lapse import SLACK
 
 
@@ -154,6 +154,17 @@ def test_signal_before_the_start(start: Start, folder: Path, agent: ScriptedAgen
     ending = leashed.end()
     assert (ending["reason"], ending["returncode"]) == ("interrupted", 143)
     assert not (folder / "began").exists()
+
+
+@pytest.mark.parametrize("user", ["caller", "nobody"])
+def test_likelier_victim_than_its_guard(user: str, start: Start, folder: Path) -> None:
+    """Short of memory, the kernel takes the workload before its guard, whoever started it."""
+    prefix = as_nobody() if user == "nobody" else []
+    leashed = start(
+        "sh", "-c", "cat /proc/self/oom_score_adj > score; sleep 60", prefix=prefix, cwd=folder
+    )
+    guard = Path(f"/proc/{leashed.process.pid}/oom_score_adj").read_text()
+    assert int(leashed.wait_for("score")) > int(guard)
 
 
 def test_zombies_are_reaped(start: Start) -> None:

@@ -8,7 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bootlease.appraisal.issue import build_claims
+from bootlease.appraisal.leases import MOST_TOLD
 from bootlease.evidence import LeaseRequest
+from bootlease.evidence.expiring import authority_name
 from bootlease.model import Effect
 from bootlease.node.confirm import ExpiringTPMKey, Purpose
 from bootlease.node.wish import LeaseWish
@@ -17,6 +19,10 @@ from bootlease.testing.scene import AUDIENCE, Scene, default_lease
 from bootlease.token import KeyProtection, PublicKey, VerifierID
 
 LEASH = PublicKey.from_cryptography(ec.generate_private_key(ec.SECP256R1()).public_key())
+
+OTHER_AUTHORITY = authority_name(
+    PublicKey.from_cryptography(ec.generate_private_key(ec.SECP256R1()).public_key())
+)
 
 
 def at_level(level: int | None) -> LeaseRequest:
@@ -78,6 +84,56 @@ def test_an_expiring_key_is_granted_at_any_level(scene: Scene, level: int | None
     )
     assert claims.protection is KeyProtection.TPM_EXPIRING
     assert claims.level == level
+
+
+def optional(scene: Scene) -> LeaseRequest:
+    """Return a wish for an expiring key that may be left out."""
+    wish = LeaseWish(("tool:search",), AUDIENCE, level=3, optional=True)
+    key = ExpiringTPMKey(scene.node, Purpose(LEASH, scene.enrolment.node, wish.purpose()))
+    key.session = scene.node.begin_permits()
+    return wish.request(key)
+
+
+def test_a_key_under_a_leash_key_of_before_is_left_out(scene: Scene) -> None:
+    """The node goes on with all that needs no permit; nothing without one is granted."""
+    scene.authority = OTHER_AUTHORITY
+    result = scene.decide([optional(scene), default_lease()])
+    assert result.accepted
+    assert [each.permit for each in result.leases] == [None]
+    assert {each.protection for each in result.leases} == {KeyProtection.PROCESS}
+    ((denied,),) = [each.findings for each in result.denied]
+    assert (denied.id, denied.effect) == ("expiring-key.authority.mismatch", Effect.NOTES)
+
+
+def test_where_there_is_no_other_lease_such_a_key_refuses(scene: Scene) -> None:
+    """No grant of nothing, as for all that is optional."""
+    scene.authority = OTHER_AUTHORITY
+    result = scene.decide([optional(scene)])
+    assert [(each.id, each.effect) for each in result.findings] == [
+        ("expiring-key.authority.mismatch", Effect.REFUSES)
+    ]
+
+
+def test_what_bars_a_lease_is_told_before_all_that_policy_says(scene: Scene) -> None:
+    """However many findings there are, a refusal says which leash key was the verifier's."""
+    scene.use_policy(make_policy(lease__max_leases="256"))
+    scene.authority = OTHER_AUTHORITY
+    denied = dataclasses.replace(default_lease(("deploy:prod",)), optional=True)
+    result = scene.decide([*[denied] * (MOST_TOLD + 1), optional(scene)])
+    assert not result.accepted
+    assert result.findings[0].id == "expiring-key.authority.mismatch"
+    assert result.findings[0].expected == OTHER_AUTHORITY.hex()
+
+
+def test_what_bars_a_lease_is_told_whatever_else_refuses(scene: Scene) -> None:
+    """Those that policy would leave out are as many where it is the node that is refused."""
+    scene.use_policy(make_policy(lease__max_leases="256"))
+    scene.authority = OTHER_AUTHORITY
+    denied = dataclasses.replace(default_lease(("deploy:prod",)), optional=True)
+    lie = at_level(3)
+    result = scene.decide([lie, *[denied] * (MOST_TOLD + 1), optional(scene)])
+    assert not result.accepted
+    assert "expiring-key.authority.mismatch" in {each.id for each in result.findings}
 
 
 def test_policy_can_ask_for_expiring_keys(scene: Scene) -> None:

@@ -6,14 +6,20 @@ import dataclasses
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bootlease.appraisal import CodeIdentity
 from bootlease.audit import Replayed, Replayer, replay_decision
-from bootlease.evidence import Challenge
+from bootlease.evidence import Challenge, LeaseRequest
+from bootlease.evidence.expiring import authority_name
 from bootlease.ledger import DecisionRecord
 from bootlease.model import Effect, Finding
+from bootlease.node.confirm import ExpiringTPMKey, Purpose
+from bootlease.node.wish import LeaseWish
+from bootlease.testing.policies import make_policy
 from bootlease.testing.recorded import CODE, Decided, RecordedHistory
-from bootlease.testing.scene import POLICY, default_lease
+from bootlease.testing.scene import AUDIENCE, POLICY, default_lease
+from bootlease.token import PublicKey
 
 
 def digests(decided: Decided) -> list[bytes]:
@@ -77,6 +83,71 @@ def test_a_grant_that_leaves_something_out_is_made_again_to_the_byte(
     assert [each.encoded() for each in again.claims] == [each.encoded() for each in decided.claims]
     assert again.result is not None
     assert [each.index for each in again.result.denied] == [0, 2]
+
+
+def asking(
+    history: RecordedHistory, *leash_keys: PublicKey, optional: bool = True
+) -> list[LeaseRequest]:
+    """Return wishes for keys that wait for permits by these."""
+    scene, made = history.scene, []
+    session = scene.node.begin_permits()
+    for leash in leash_keys:
+        wish = LeaseWish(("tool:search",), AUDIENCE, level=3, optional=optional)
+        key = ExpiringTPMKey(scene.node, Purpose(leash, scene.enrolment.node, wish.purpose()))
+        key.session = session
+        made.append(wish.request(key))
+    return made
+
+
+@pytest.mark.parametrize("keys", ["own", "other", "both"])
+def test_what_was_decided_of_expiring_keys_is_made_again_to_the_byte(
+    history: RecordedHistory, keys: str
+) -> None:
+    """The verifier's leash key is the one that was accepted, or that the record names."""
+    own, other = (
+        PublicKey.from_cryptography(ec.generate_private_key(ec.SECP256R1()).public_key())
+        for _ in range(2)
+    )
+    history.scene.authority = authority_name(own)
+    wishes = asking(history, *{"own": (own,), "other": (other,), "both": (own, other)}[keys])
+    decided = history.decide([*wishes, default_lease()])
+    assert len(decided.claims) == len(wishes) + (keys == "own")
+    again = Replayer(history).replay(decided.record, digests(decided))
+    assert (again.findings, again.record) == ((), decided.record.encoded)
+
+
+def test_a_key_for_another_s_permits_is_told_where_policy_has_no_room_for_it(
+    history: RecordedHistory,
+) -> None:
+    """Else a node could ask for more than it is granted, and no decision on it be made again."""
+    own, other = (
+        PublicKey.from_cryptography(ec.generate_private_key(ec.SECP256R1()).public_key())
+        for _ in range(2)
+    )
+    history.scene.use_policy(make_policy(lease__max_leases="1"))
+    history.scene.authority = authority_name(own)
+    needed = asking(history, own, optional=False)
+    decided = history.decide([*needed, *asking(history, other)])
+    assert len(decided.claims) == 1
+    again = Replayer(history).replay(decided.record, digests(decided))
+    assert (again.findings, again.record) == ((), decided.record.encoded)
+
+
+@pytest.mark.parametrize("named", [None, "no hex"])
+def test_a_finding_that_names_another_leash_key_is_found_out(
+    history: RecordedHistory, named: str | None
+) -> None:
+    """A record that says nothing of it, or nonsense, does not become the decision."""
+    own, other = (
+        PublicKey.from_cryptography(ec.generate_private_key(ec.SECP256R1()).public_key())
+        for _ in range(2)
+    )
+    history.scene.authority = authority_name(own)
+    decided = history.decide([*asking(history, other), default_lease()])
+    (finding,) = decided.record.findings
+    said = (dataclasses.replace(finding, expected=named),)
+    again = replayed(history, decided, findings=said)
+    assert not again.identical or again.record != decided.record.encoded
 
 
 def test_a_left_out_lease_cannot_be_recorded_as_granted(history: RecordedHistory) -> None:

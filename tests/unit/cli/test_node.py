@@ -105,16 +105,6 @@ def test_statuses_that_nobody_reads(
     assert told == ([15] if runs else [])
 
 
-CONFIG = """schema = 1
-[verifier]
-bundle = "{bundle}"
-[api]
-socket = "/run/x.sock"
-[metrics]
-listen = "127.0.0.1:9464"
-"""
-
-
 @pytest.mark.parametrize("option", ["bundle", "scope", "audience"])
 def test_what_must_be_given_without_a_configuration(
     command: list[str], capfd: Capture, option: str
@@ -132,31 +122,3 @@ def test_options_beside_a_configuration(command: list[str], tmp_path: Path, capf
     assert "--bundle does not go with --config: the file says it" in capfd.readouterr().err
     assert run(["node", "run", "--config", str(config), "--log-format", "json"]) == 3
     assert f"cannot read configuration {config}" in capfd.readouterr().err
-
-
-def test_a_configuration_is_checked(command: list[str], tmp_path: Path, capfd: Capture) -> None:
-    """`node check` says what a good file means, and names line and key of a wrong one."""
-    config = tmp_path / "agent.toml"
-    config.write_text(CONFIG.format(bundle=command[command.index("--bundle") + 1]))
-    assert run(["node", "check", "--config", str(config), "--json"]) == 0
-    shown = json.loads(capfd.readouterr().out)
-    assert shown["verifier"] == ISSUER
-    assert (shown["socket"], shown["metrics"]) == ("/run/x.sock", "127.0.0.1:9464")
-    assert run(["node", "check", "--config", str(config)]) == 0
-    assert "keep: 0\nworkload: 0\n" in capfd.readouterr().out
-    config.write_text(config.read_text() + "port = 1\n")
-    assert run(["node", "check", "--config", str(config)]) == 2
-    assert f"{config}: line 8: metrics.port: unknown key" in capfd.readouterr().err
-    assert run(["node", "check"]) == 2
-    assert "Missing option '--config'" in capfd.readouterr().err
-
-
-def test_a_configuration_without_its_bundle(tmp_path: Path, capfd: Capture) -> None:
-    """A join bundle that is not there, or none, is named."""
-    config = tmp_path / "agent.toml"
-    config.write_text(CONFIG.format(bundle=tmp_path / "join.json"))
-    assert run(["node", "check", "--config", str(config)]) == 3
-    assert "cannot read join bundle" in capfd.readouterr().err
-    (tmp_path / "join.json").write_text("{}")
-    assert run(["node", "check", "--config", str(config)]) == 2
-    assert f"{tmp_path / 'join.json'}: " in capfd.readouterr().err

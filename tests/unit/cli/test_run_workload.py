@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,37 @@ def test_reader_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     log.end(Ending(Reason.LAPSED, 122, "the lease lapsed"))
     os.close(read)
     os.close(write)
+
+
+def test_lost_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once somebody reads again, the first line says how many were lost."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    os.set_blocking(write, True)
+    monkeypatch.setattr("bootlease.cli.run_workload._STDERR", write)
+    monkeypatch.setattr("bootlease.leash.outlet.AT_MOST", 1)
+    log = _Log(as_json=True)
+    for _ in range(4):
+        log.note("away", "gone")
+    reader = threading.Thread(target=lambda: found.append(_read_until(read, b"the lease lapsed")))
+    found: list[bytes] = []
+    reader.start()
+    log.end(Ending(Reason.LAPSED, 122, "the lease lapsed"))
+    reader.join()
+    away, lost, last = map(json.loads, found[0].lstrip(b"\0").splitlines())
+    assert away["event"] == "away"
+    assert (lost["event"], lost["lines"]) == ("lost", 3)
+    assert lost["message"] == "lost 3 lines of this log: nobody read it"
+    assert last["event"] == "ended"
+    os.close(read)
+    os.close(write)
+
+
+def _read_until(fd: int, words: bytes) -> bytes:
+    found = b""
+    while words not in found or not found.endswith(b"\n"):
+        found += os.read(fd, 1 << 20)
+    return found

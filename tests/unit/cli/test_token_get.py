@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,18 @@ def test_the_lease_of_a_guard_is_used(
         code, printed, _ = get("--method", "GET", "--url", "https://tools.example/a")
         assert (code, printed.splitlines()[0]) == (0, "Authorization: DPoP c2NyaXB0ZWQ")
         assert len(agent.asks) == 1
+
+
+def test_an_agent_that_hangs_is_not_waited_for_longer(
+    tmp_path: Path, get: Callable[..., tuple[int, str, str]]
+) -> None:
+    """--timeout holds for an agent that says nothing at all, too."""
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "mute"))
+        mute.listen()
+        code, _, said = get(*ASK, "--socket", str(tmp_path / "mute"), "--timeout", "0.1")
+    assert code == 3
+    assert said.endswith("gave no answer for 0.1 s\n")
 
 
 def test_a_refusal_exits_with_1(

@@ -109,6 +109,29 @@ def test_a_key_that_waits_for_somebody_else_s_permits_is_refused(authority: byte
     assert found == {"expiring-key.authority.mismatch"}
 
 
+@pytest.mark.parametrize("authority", [None, authority_name(OTHER_LEASH)], ids=["none", "other"])
+def test_an_optional_lease_with_such_a_key_is_barred(authority: bytes | None) -> None:
+    """It gets no permit, and names what is wrong with its key; the evidence goes on."""
+    wish = dataclasses.replace(WISH, optional=True)
+    key = expiring(wish=wish.purpose())
+    (lease,) = verify(wish.request(key), authority).leases
+    assert lease.permit is None
+    (finding,) = lease.barred
+    assert finding.id == "expiring-key.authority.mismatch"
+    assert finding.expected == (None if authority is None else authority.hex())
+    assert finding.seen == AUTHORITY.hex()
+
+
+def test_a_barred_key_is_certified_all_the_same() -> None:
+    """What no TPM vouches for is no mishap: it refuses the evidence, optional or not."""
+    wish = dataclasses.replace(WISH, optional=True)
+    key = expiring(wish=wish.purpose())
+    stranger = SimulatedNode(LocalCA.create()).bound_key().certification
+    said = dataclasses.replace(key.request, attest=stranger.attest, signature=stranger.signature)
+    lease = dataclasses.replace(wish.request(key), confirmation=said)
+    assert "certify.signature.invalid" in refusals(lease, authority_name(OTHER_LEASH))
+
+
 def test_a_key_whose_policy_names_another_authority_is_refused() -> None:
     """Naming the verifier's leash key is not enough: the policy itself must ask for it."""
     key = expiring(leash_key=OTHER_LEASH)

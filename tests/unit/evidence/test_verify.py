@@ -286,6 +286,29 @@ def test_another_nodes_quote_is_refused(challenge: Challenge, key: AttestationKe
     assert refusals(attest(stranger, challenge), challenge, key) == {"quote.signature.invalid"}
 
 
+def test_nothing_is_compared_that_the_ak_did_not_sign(
+    node: SimulatedNode, challenge: Challenge, key: AttestationKey
+) -> None:
+    """Hashing what is asked for takes as long as there is of it, and strangers send that."""
+    sent = altered_audience(altered_binding(attest(node, challenge)))
+    assert refusals(sent, challenge, key) == {"quote.nonce.mismatch"}
+
+
+@pytest.mark.parametrize("alter", [altered_binding, altered_scope], ids=["quote", "binding"])
+def test_keys_are_looked_at_only_where_the_ak_signed_for_them(
+    node: SimulatedNode,
+    challenge: Challenge,
+    key: AttestationKey,
+    monkeypatch: pytest.MonkeyPatch,
+    alter: Callable[[Evidence], Evidence],
+) -> None:
+    """Whoever knows a challenge has one signature verified, not one for each lease."""
+    verified: list[object] = []
+    monkeypatch.setattr(verify_module, "_verify_lease", lambda *each: verified.append(each))
+    assert len(refusals(alter(attest(node, challenge)), challenge, key)) == 1
+    assert not verified
+
+
 def test_all_findings_are_told_at_once(
     node: SimulatedNode, challenge: Challenge, key: AttestationKey
 ) -> None:

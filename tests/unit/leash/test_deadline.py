@@ -187,3 +187,19 @@ def test_kernel_kills_a_guard_that_does_not_act(clock: str, *, stopped: bool) ->
     begun = time.monotonic()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("clock", ["boot", "wall"])
+def test_kernel_lets_a_stopped_guard_go_on(clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stopped a guard, it goes on at the end, by either clock, to end what it holds."""
+    monkeypatch.setattr(deadline, "BACKSTOP_NS", 60 * NS)
+    pid = os.fork()
+    if pid == 0:
+        clocks, alarms = SystemClocks(), Alarms()
+        soon, far = 100_000_000, 60 * NS
+        boot, wall = (soon, far) if clock == "boot" else (far, soon)
+        term = Term(clocks.boot() + boot, clocks.wall() + wall)
+        alarms.set(term, clocks)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0 if term.due(clocks) is Due.OVER else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -10,10 +11,12 @@ from collections.abc import Iterator
 import pytest
 
 from bootlease.leash import guard as guard_module
-from bootlease.leash import messages
+from bootlease.leash import kernel, messages
+from bootlease.leash.deadline import NS, Term
 from bootlease.leash.ending import Ending, Reason
 from bootlease.leash.feed import Away, Feed, Said
 from bootlease.leash.guard import Guard
+from bootlease.leash.killing import gone
 from bootlease.leash.laying import LaidLeash
 from bootlease.leash.messages import Message, Order, Report, Stage
 from bootlease.leash.plan import Hold
@@ -32,11 +35,13 @@ class Notes:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.messages: list[str] = []
 
     def note(self, event: str, message: str, **facts: int) -> None:
         """Keep it."""
-        del message, facts
+        del facts
         self.events.append(event)
+        self.messages.append(message)
 
 
 class Scene:
@@ -52,6 +57,8 @@ class Scene:
         self.notes = Notes()
         self.sleeper = os.fork()
         if self.sleeper == 0:
+            # A test that fails does not come to close it.
+            kernel.die_with_parent(signal.SIGKILL)
             signal.pause()
             os._exit(0)
         ours, self.leash_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -83,9 +90,9 @@ class Scene:
         said, self.said = self.said, []
         return said
 
-    def grant(self, life: float = 60.0) -> None:
-        """Have the agent grant a lease."""
-        self.say(
+    def grant(self, left: float = 60.0, *, life: float | None = None) -> Ending | None:
+        """Have the agent grant a lease of which ``left`` seconds are left, by default all."""
+        return self.say(
             Granted(
                 handle="h",
                 lease_id="0" * 32,
@@ -94,9 +101,9 @@ class Scene:
                 sequence=0,
                 scope=("a",),
                 audience="b",
-                expires_at=int(self.clocks.wall_s + life),
-                deadline=self.clocks.boot_s + life,
-                life=life,
+                expires_at=int(self.clocks.wall_s + left),
+                deadline=self.clocks.boot_s + left,
+                life=left if life is None else life,
             )
         )
 
@@ -226,6 +233,21 @@ def test_agent_that_goes_changes_nothing_before_the_deadline(scene: Scene) -> No
     assert scene.notes.events.count("away") == 1
 
 
+def test_lease_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it is waited for is told at first, and at the end, with what kept it away."""
+    scene = Scene(monkeypatch, Terms(wait=0))
+    monkeypatch.setattr(scene.guard._feed, "start", lambda: None)
+    monkeypatch.setattr(scene.guard, "_listen", lambda: None)
+    monkeypatch.setattr("bootlease.leash.priority.prefer", lambda *, inherited: inherited)
+    ending = scene.guard._hold()
+    assert (ending.reason, ending.code) == (Reason.UNREACHED, 123)
+    assert ending.message == ("nothing was started within 0 s: the agent has not answered yet")
+    scene.say(Away("gone"))
+    assert scene.notes.messages[-1] == "gone; trying for up to 0 s"
+    assert scene.guard._hold().message == "nothing was started within 0 s: gone"
+    scene.close()
+
+
 @pytest.mark.parametrize(
     "said", [Denied((FINDING,)), Ended(EndedReason.REFUSED, (FINDING,))], ids=["denied", "ended"]
 )
@@ -265,6 +287,67 @@ def test_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     scene.close()
 
 
+def test_grace_as_long_as_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that is all grace starts nothing, and the two lengths are told."""
+    scene = Scene(monkeypatch, Terms(grace=60))
+    ending = scene.grant(60)
+    assert ending is not None
+    assert (ending.reason, ending.code) == (Reason.UNREACHED, 123)
+    assert ending.message == ("nothing was started: a lease of 60 s is not longer than --grace 60")
+    assert scene.told() == []
+    scene.close()
+
+
+def test_lease_that_comes_in_its_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of a lease has to be more than the grace; the next one may be."""
+    scene = Scene(monkeypatch, Terms(grace=10))
+    assert scene.grant(9, life=60) is None
+    assert scene.told() == []
+    assert scene.grant(60) is None
+    assert [message.kind for message in scene.told()] == [Order.DEADLINE, Order.START]
+    scene.close()
+
+
+def test_going_on_at_the_end_is_not_forwarded(scene: Scene) -> None:
+    """The SIGCONT with which the kernel lets a guard go on at the end wakes no workload."""
+    os.write(scene.guard._wake, bytes([signal.SIGCONT]))
+    scene.told()
+    scene.clocks.pass_time(60)
+    ending = scene.guard._pass_on()
+    assert ending is not None
+    assert ending.reason is Reason.LAPSED
+    assert scene.told() == []
+
+
+def test_job_that_goes_on_at_the_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was stopped until its lease was over is ended, and not continued before."""
+    monkeypatch.setattr(scene.guard._terminal, "fd", 0)
+    monkeypatch.setattr(scene.guard._terminal, "stop_job", lambda: scene.clocks.pass_time(60))
+    scene.told()
+    ending = scene.report(Report.STOPPED, signal.SIGTSTP)
+    assert ending is not None
+    assert ending.reason is Reason.LAPSED
+    assert scene.told() == []
+
+
+def test_job_that_is_frozen_as_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was stopped until its lease was over is frozen as it is: stopped."""
+    scene = Scene(monkeypatch, Terms(freeze=5))
+    monkeypatch.setattr(scene.guard, "_freeze", functools.partial(_frozen, scene))
+    monkeypatch.setattr(scene.guard._terminal, "fd", 0)
+    monkeypatch.setattr(scene.guard._terminal, "stop_job", lambda: scene.clocks.pass_time(60))
+    scene.grant(60)
+    scene.told()
+    assert scene.report(Report.STOPPED, signal.SIGTSTP) is None
+    assert scene.told() == []
+    scene.close()
+
+
+def _frozen(scene: Scene) -> bool:
+    scene.guard._frozen_until = Term(scene.clocks.boot() + 5 * NS, scene.clocks.wall() + 5 * NS)
+    return True
+
+
 @pytest.mark.parametrize(
     ("report", "reason", "code"),
     [
@@ -302,6 +385,19 @@ def test_leash_whose_timer_came_first(scene: Scene) -> None:
     ending = scene.guard._hear_leash()
     assert ending is not None
     assert ending.reason is Reason.LAPSED
+
+
+def test_all_are_killed_before_the_guard_gets_time_to_look(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stops a guard that looks whether all are gone keeps nobody alive for as long."""
+    killed: list[bool] = []
+    pidfd = os.pidfd_open(scene.sleeper)
+    monkeypatch.setattr(NoAlarms, "allow_looking", lambda *_: killed.append(gone(pidfd, 5)))
+    scene.clocks.pass_time(60)
+    scene.look()
+    os.close(pidfd)
+    assert killed == [True]
 
 
 def test_slowness_is_told(scene: Scene) -> None:

@@ -81,9 +81,9 @@ def test_an_own_key_is_read() -> None:
         ({"audience": "x" * 513}, "audience"),
         ({"audience": "a\nb"}, "audience"),
         ({"audience": 1}, "audience"),
-        ({"handle": None}, "handle"),
-        ({"handle": "A" * 42}, "a handle is"),
-        ({"handle": "A" * 42 + "B"}, "a handle is"),
+        ({"handle": "A" * 42}, "handle has another form: .* 32 random bytes"),
+        ({"handle": "A" * 42 + "B"}, "handle has another form"),
+        ({"handle": 1}, "handle has another form"),
         ({"encoding": "xml"}, "encoding"),
         ({"encoding": 1}, "encoding"),
         ({"confirmation": "own"}, "confirmation"),
@@ -102,6 +102,20 @@ def test_what_has_not_its_form_is_refused(changes: dict[str, Any], why: str) -> 
     """Each member is checked, and none that is not known is passed over."""
     with pytest.raises(MalformedError, match=why):
         parse(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("scope", "^scope is missing$"),
+        ("audience", "^audience is missing$"),
+        ("handle", "^handle is missing: .* names the lease by 32 random bytes as base64url"),
+    ],
+)
+def test_what_must_be_there_is_said_to_be_missing(name: str, why: str) -> None:
+    """Who leaves a member out is told so, and what a handle is."""
+    with pytest.raises(MalformedError, match=why):
+        parse(**{name: None})
 
 
 def test_an_own_key_of_another_curve_is_refused() -> None:

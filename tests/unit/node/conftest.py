@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootlease.model import Finding
-from bootlease.node.agent import NodeAgent
 from bootlease.node.confirm import Confirmation
 from bootlease.node.lease import EndReason, HeldLease, LeaseKeeper
 from bootlease.node.memory import Memory, Sent, parse_memory
-from bootlease.node.settings import Settings
+from bootlease.node.renewal.agent import NodeAgent
+from bootlease.node.renewal.settings import Settings
 from bootlease.node.wish import LeaseWish
 from bootlease.node.wishbook import Wishes
 from bootlease.testing.boot import simulate_boot

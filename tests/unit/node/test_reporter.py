@@ -12,6 +12,8 @@ from bootlease.node.lease import EndReason
 from bootlease.node.observing import Outcome
 from bootlease.node.reporter import Reporter
 from bootlease.node.status import parse_status
+from bootlease.node.wish import LeaseWish
+from bootlease.node.wishbook import Holder, Wishes
 
 if TYPE_CHECKING:
     from bootlease.node.status import Status
@@ -73,3 +75,17 @@ def test_notes_of_a_refusal(rig: Rig, reporter: Reporter, board: Board) -> None:
     assert parse_status(board.last.encode()) == board.last
     reporter.stepped(GONE, b"")
     assert not board.last.notes
+
+
+def test_the_status_says_whose_a_lease_is(rig: Rig, reporter: Reporter, board: Board) -> None:
+    """What the agent saw of a workload goes with its wish, through the renewal, to the status."""
+    book = Wishes()
+    wish = LeaseWish(("tool:search",), "https://tools.example", level=2, optional=True)
+    book.add(wish)
+    book.add(wish, holder=Holder("search", 10, 1000, "/usr/bin/search"))
+    lease = rig.start(book=book).renew()
+    reporter.stepped(Outcome(40.0, granted=lease), b"")
+    kept, opened = board.last.leases
+    assert kept.workload is None
+    assert opened.workload == Holder("search", 10, 1000, "/usr/bin/search")
+    assert (opened.level, opened.expires_at) == (2, lease.expires_at)

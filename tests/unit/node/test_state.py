@@ -18,6 +18,7 @@ from bootlease.node.memory import Enrolment, Lineage, Memory, Question, Sent, pa
 from bootlease.node.state import StateDirectory, boot_id, read_memory, read_status
 from bootlease.node.status import LeaseState, LeaseStatus, Status, parse_status
 from bootlease.node.tpm.key_kinds import EKAlgorithm
+from bootlease.node.wishbook import Holder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,11 @@ STATUS = Status(
     expires_at=5,
     renewed_at=4,
     next_attempt_at=6,
-    leases=(LeaseStatus("00", ("a", "b"), "c"),),
+    leases=(
+        LeaseStatus("00", ("a", "b"), "c", 9),
+        LeaseStatus("01", ("a",), "c", 9, 2, Holder("r", 10, 1000, "/usr/bin/app")),
+        LeaseStatus("02", ("a",), "c", 9, None, Holder("r", 10, 1000)),
+    ),
     error="none",
     findings=(Finding("a.b", "C.", Effect.NOTES, 1, 2, "3", "4"), Finding("d", "E.")),
 )

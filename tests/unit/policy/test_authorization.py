@@ -427,6 +427,77 @@ def test_a_wildcard_over_many_policies_is_one_question(monkeypatch: pytest.Monke
     assert asked == [1]
 
 
+def looking_at(count: int, *more: str) -> Authorization:
+    """Return policies of which so many look at the scope in their conditions."""
+    lines = [
+        f'permit (principal, action, resource) when {{ resource == Scope::"r:{at:03}" }};'
+        for at in range(count)
+    ]
+    return Authorization("\n".join([*lines, *more]))
+
+
+def test_cedar_is_asked_about_a_few_names_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it answers no other thread runs, so no question is long."""
+    made = looking_at(100, permit(["r:*"]))
+    asked: list[int] = []
+    batch = cedarpy.is_authorized_batch
+
+    def counted(requests: list[Any], *others: Any) -> Any:
+        asked.append(len(requests))
+        return batch(requests, *others)
+
+    monkeypatch.setattr(cedarpy, "is_authorized_batch", counted)
+    (verdict,) = made.decide(made.known(Facts()), ("r:*",), AUDIENCE, KeyProtection.PROCESS)
+    assert verdict.granted
+    assert sum(asked) == 1 + 102
+    assert max(asked) * 100 < 2048
+
+
+@pytest.mark.parametrize("at", [0, 14, 15, 16, 99])
+def test_whatever_is_forbidden_is_found_however_it_is_asked(at: int) -> None:
+    """Answers to several questions are put together in their order."""
+    forbid = f'forbid (principal, action, resource) when {{ resource == Scope::"r:{at:03}" }};'
+    made = looking_at(100, permit(["r:*"]), forbid)
+    (verdict,) = made.decide(made.known(Facts()), ("r:*",), AUDIENCE, KeyProtection.PROCESS)
+    assert (verdict.granted, verdict.at) == (False, f"r:{at:03}")
+
+
+def test_the_effort_is_that_of_the_names_that_are_tried() -> None:
+    """A wildcard takes as long as there are names under it, and policies that look at each."""
+    plain, many = Authorization(permit(["r:1", "r:2", "s:*"])), looking_at(100)
+
+    def effort(rules: Authorization, kinds: int, *names: str) -> int:
+        return rules.effort(kinds, names, at_most=1_000_000)
+
+    assert effort(plain, 1, "r:*") > effort(plain, 1, "r:1")
+    assert effort(many, 1, "r:*") > 100 * 100
+    assert effort(many, 1, "s:*") < effort(many, 1, "r:*") / 10
+    assert effort(plain, 1, *["r:*"] * 32) < 2000
+    assert effort(plain, 2) == 2 * effort(plain, 1)
+    assert effort(many, 1) > effort(plain, 1) + 100
+
+
+def test_the_effort_of_a_name_is_a_question_to_cedar_where_policies_look_at_it() -> None:
+    """However few they are."""
+    plain, one = Authorization(permit(["r:*"])), looking_at(1, permit(["r:*"]))
+    (least, most) = (rules.effort(0, ["r:1"], at_most=1_000_000) for rules in (plain, one))
+    assert most > least + 250
+
+
+def test_the_effort_counts_what_each_wildcard_under_another_stands_for() -> None:
+    """Of each its own name is tried, and some other name in it."""
+    nested = Authorization(permit([f"r:{at}:*" for at in range(50)]))
+    flat = Authorization(permit([f"s:{at}" for at in range(50)]))
+    asked = {"at_most": 1_000_000}
+    assert nested.effort(1, ["r:*"], **asked) >= flat.effort(1, ["r:*"], **asked) + 2 * 50
+
+
+def test_the_effort_is_not_reckoned_beyond_what_matters() -> None:
+    """A node chooses how many names it asks for, and the loop waits for this sum."""
+    plain = Authorization(permit(["r:1"]))
+    assert 500 < plain.effort(1, itertools.repeat("r:1"), at_most=500) < 1000
+
+
 def test_a_costly_text_is_read_but_not_activated() -> None:
     """What was activated before there was a bound can still be replayed."""
     looking = [

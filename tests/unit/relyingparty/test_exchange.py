@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from bootlease.errors import MalformedError, TransportError, VerificationError
+from bootlease.model import Effect
 from bootlease.relyingparty import StaticKeys
 from bootlease.relyingparty.exchange import (
     ACCESS_TOKEN,
@@ -38,6 +39,7 @@ from bootlease.token.grants import parse_grant
 ISSUED: Final = FakeIssuer()
 ROOT: Final = root_claims()
 PARENT: Final = base64url.encode(ISSUED.cwt(ROOT))
+FINDING: Final = {"id": "x.y", "effect": "refuses", "message": "m"}
 
 
 def clock() -> float:
@@ -154,6 +156,7 @@ def test_the_request_is_a_token_exchange(form: TokenFormat | None) -> None:
         now=NOW,
     )
     assert (given.claims, given.receipt) == (child_of(grant), None)
+    assert given.format is TokenFormat.CWT
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,6 @@ def test_the_parent_is_sent_as_what_it_is(parent: bytes | str, text: str, kind: 
 def test_a_receipt_comes_along() -> None:
     """Beside a JWT."""
     assert exchange(answering(bootlease_receipt="proof"), granted()).receipt == "proof"
-    assert exchange(answering(bootlease_receipt=7), granted()).receipt is None
 
 
 def test_what_is_given_is_verified() -> None:
@@ -213,28 +215,66 @@ def test_a_token_whose_chain_does_not_hold_is_not_taken() -> None:
 
 def test_a_refusal_is_told_in_its_findings() -> None:
     """Or, where there is none, in the error's own words; on one line, whatever it says."""
-    finding = {"id": "delegation.grant.used", "message": "a\nb", "expected": 7, "seen": "x"}
+    finding = {"id": "delegation.grant.used", "effect": "refuses", "message": "a\nb", "seen": "x"}
     with pytest.raises(VerificationError) as raised:
-        exchange(answering(400, error="invalid_grant", findings=[finding, {}, 3]), granted())
+        exchange(answering(400, error="invalid_grant", findings=[finding]), granted())
     (told,) = raised.value.findings
-    assert (told.id, told.message, told.expected, told.seen) == (
-        *("delegation.grant.used", "a b"),
+    assert (told.id, told.effect, told.expected, told.seen) == (
+        *("delegation.grant.used", Effect.REFUSES),
         *(None, "x"),
     )
+    assert "\n" not in told.message
     with pytest.raises(VerificationError) as raised:
         exchange(answering(400, error="invalid_request", error_description="no"), granted())
     (told,) = raised.value.findings
     assert (told.id, told.seen) == ("exchange.refused", "invalid_request")
     assert "no." in told.message
+    with pytest.raises(VerificationError, match=r"refuses the exchange: invalid_target\."):
+        exchange(answering(400, error="invalid_target"), granted())
+
+
+def test_a_refusal_in_words_alone_is_told_on_one_line() -> None:
+    """They are shown to people at terminals, and are not ours."""
+    said = {"error": "a\x1b[2J", "error_description": "b\nc"}
+    with pytest.raises(VerificationError) as raised:
+        exchange(answering(400, **said), granted())
+    (told,) = raised.value.findings
+    assert (told.message, told.seen) == ("The verifier refuses the exchange: b?c.", "a?[2J")
 
 
 def test_what_was_expected_is_told() -> None:
     """It is what helps."""
-    finding = {"id": "x.y", "message": "m", "expected": "that", "seen": "this"}
+    finding = {**FINDING, "expected": "that", "seen": "this"}
     with pytest.raises(VerificationError) as raised:
         exchange(answering(400, error="invalid_grant", findings=[finding]), granted())
     (told,) = raised.value.findings
     assert (told.expected, told.seen) == ("that", "this")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"findings": {}},
+        {"findings": [FINDING, {}]},
+        {"findings": [{**FINDING, "expected": 7}]},
+        {"findings": [{name: FINDING[name] for name in ("id", "message")}]},
+        {"findings": [FINDING] * 257},
+        {"findings": [FINDING], "error": 7, "error_description": "no"},
+        {"error_description": 7},
+    ],
+)
+def test_a_refusal_that_cannot_be_read_is_no_finding(said: dict[str, Any]) -> None:
+    """Nothing is made up from what is there in part."""
+    with pytest.raises(TransportError, match="no known reason"):
+        exchange(answering(400, **{"error": "invalid_grant"} | said), granted())
+
+
+def test_a_verifier_may_find_much() -> None:
+    """As much as an agent reads of it."""
+    findings = [{**FINDING, "id": f"x.{number}"} for number in range(256)]
+    with pytest.raises(VerificationError) as raised:
+        exchange(answering(400, error="invalid_grant", findings=findings), granted())
+    assert len(raised.value.findings) == 256
 
 
 def test_an_answer_comes_in_pieces() -> None:
@@ -260,6 +300,7 @@ def test_an_answer_comes_in_pieces() -> None:
         answering(302),
         answering(token_type="Bearer"),
         answering(access_token=7),
+        answering(bootlease_receipt=7),
         lambda _: httpx2.Response(200, content=b"no JSON"),
         lambda _: httpx2.Response(200, content=b"[]"),
         lambda _: httpx2.Response(200, content=b" " * (MAX_ANSWER + 1)),
@@ -270,6 +311,16 @@ def test_another_answer_is_none(handler: Handler) -> None:
     """Whatever the endpoint says that is no token and no refusal."""
     with pytest.raises(TransportError):
         exchange(handler, granted())
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"), [("x" * 600, "x" * 512), ("a\nb", "a?b"), (7, ""), (None, "")]
+)
+def test_what_an_error_says_is_told_on_one_line(detail: object, told: str) -> None:
+    """It is not ours: cut, without control characters, and nothing where it is no text."""
+    with pytest.raises(TransportError) as raised:
+        exchange(answering(500, detail=detail), granted())
+    assert str(raised.value).endswith(f"answered 500: {told}")
 
 
 def test_nobody_answers() -> None:

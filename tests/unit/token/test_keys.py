@@ -206,6 +206,15 @@ def test_bad_cose_key_set_is_malformed(name: str) -> None:
         KeySet.from_cose(cbor.encode(BAD_COSE[name]))
 
 
+def test_a_set_holds_no_more_keys_than_a_verifier_has() -> None:
+    """Each costs a relying party the loading of a point, in whatever form they come."""
+    made = (ec.generate_private_key(ec.SECP256R1()).public_key() for _ in range(MAX_KEYS + 1))
+    sets = [KeySet((VerificationKey(PublicKey.from_cryptography(each)),)) for each in made]
+    members = [cbor.decode(each.to_cose(), max_bytes=4096)[0] for each in sets]
+    with pytest.raises(MalformedError, match=f"1 to {MAX_KEYS} keys"):
+        KeySet.from_cose(cbor.encode(members))
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -263,6 +263,29 @@ def test_a_decision_that_conflicts_is_made_again(
     run(story)
 
 
+def test_what_came_twice_is_answered_alike_though_it_had_to_be_judged_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that sent its evidence anew, its connection lost, is not told that it is spent."""
+    commit = world.store.commit_decision
+    first: list[Decided] = []
+
+    async def story() -> None:
+        body = world.attest(await world.service.leasing.challenge(world.node))
+
+        async def overtaken(_: DecisionCommit) -> Committed:
+            monkeypatch.setattr(world.store, "commit_decision", commit)
+            first.append(await world.service.leasing.lease(world.node, body))
+            return Committed(CommitOutcome.CONFLICT)
+
+        monkeypatch.setattr(world.store, "commit_decision", overtaken)
+        again = await world.service.leasing.lease(world.node, body)
+        assert [again.answer.body] == [each.answer.body for each in first]
+        assert again.commit is None
+
+    run(story)
+
+
 FEWER_PCRS = POLICY.replace(", 8, 9, 14]", "]")
 
 

@@ -307,15 +307,17 @@ def test_a_workload_finds_its_lease_in_its_environment(
         workload.token()
 
 
-@pytest.mark.parametrize("handle", [None, "", "A"])
+@pytest.mark.parametrize(
+    ("handle", "why"), [(None, "is not set"), ("", "is not set"), ("A", "is no handle of a lease")]
+)
 def test_a_process_without_a_lease_says_so(
-    handle: str | None, monkeypatch: pytest.MonkeyPatch
+    handle: str | None, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was not started by ``bootlease run``."""
+    """It was not started by ``bootlease run``, or somebody changed what that had said."""
     monkeypatch.delenv(wire.LEASE_VARIABLE, raising=False)
     if handle is not None:
         monkeypatch.setenv(wire.LEASE_VARIABLE, handle)
-    with pytest.raises(RuntimeError, match="no lease was handed over"):
+    with pytest.raises(RuntimeError, match=f"BOOTLEASE_LEASE {why}: no lease was handed over"):
         Workload.from_environment()
 
 

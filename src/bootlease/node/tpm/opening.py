@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bootlease.errors import TransportError
 from bootlease.node.enrol import attestation_key_name
-from bootlease.node.recall import MemoryStore
+from bootlease.node.renewal.recall import MemoryStore
 from bootlease.node.tpm.device import ESAPIDevice
 from bootlease.node.tpm.key_kinds import AKAlgorithm, EKAlgorithm
 from bootlease.tpm import TPMAlg, parse_public

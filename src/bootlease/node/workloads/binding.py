@@ -54,7 +54,8 @@ def listen(path: Path, *, mode: int, gid: int | None = None) -> Listener:
     """
     if len(os.fsencode(path)) > MAX_PATH:
         raise TransportError(f"{path}: the path of a socket has at most {MAX_PATH} bytes")
-    _check_folder(path.parent)
+    _make_folder(path.parent)
+    check_folder(path.parent, os.geteuid())
     try:
         _remove_stale(path)
         made = _bind(path, mode, gid)
@@ -77,19 +78,30 @@ def adopt(given: socket.socket) -> Listener:
     return Listener(given, given.close)
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path, uid: int) -> None:
+    """See that nobody but root and ``uid`` can put something else at a path in ``folder``.
+
+    Raises:
+        TransportError: Somebody can, or it cannot be seen.
+    """
     try:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(0o755)
         # Links are followed to where they lead, and every folder on that way is looked at.
         real = folder.resolve(strict=True)
         for part in (real, *real.parents):
             found = part.stat()
             shared = found.st_mode & _OTHERS and not (part != real and found.st_mode & stat.S_ISVTX)
-            if found.st_uid not in {0, os.geteuid()} or shared:
+            if found.st_uid not in {0, uid} or shared:
                 raise TransportError(
                     f"cannot listen in {folder}: others may put something else at {part}"
                 )
+    except OSError as exc:
+        raise TransportError(f"cannot listen in {folder}: {exc.strerror or exc}") from exc
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(0o755)
     except OSError as exc:
         raise TransportError(f"cannot listen in {folder}: {exc.strerror or exc}") from exc
 

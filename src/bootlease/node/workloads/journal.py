@@ -1,6 +1,8 @@
 """What the Workload API's server says for the log.
 
-Numbers and names of rules, never what a workload wrote, and never more than so many lines a second.
+Numbers, names of rules, and of who is refused the paths by which the kernel knows its program and
+its cgroup, cut and made legible; never what a workload asked for, and never more than so many lines
+a second.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bootlease.model import Finding
+from bootlease.model import Finding, legible
 from bootlease.node.logline import Event, Level
 from bootlease.node.workloads.leases import OpenLease
 from bootlease.node.workloads.peers import Peer
@@ -19,6 +21,7 @@ _REFUSED_EVERY: Final = 1.0
 _FAILED_EVERY: Final = 1.0
 """Seconds between two defects that are logged."""
 _REMEMBERED: Final = 1024
+_SHOWN: Final = 128
 
 
 class Journal:
@@ -40,7 +43,7 @@ class Journal:
         text = f"process {who.pid} of user {who.uid}, rule {lease.rule.name}: lease {what}"
         self._say(Event(f"workload.{what}", text, pid=who.pid, uid=who.uid, rule=lease.rule.name))
 
-    def note_refusal(self, peer: Peer, findings: Sequence[Finding] = ()) -> None:
+    def note_refusal(self, peer: Peer, findings: Sequence[Finding]) -> None:
         """Tell that a process may not have what it asks for."""
         who, now = peer.credentials, time.monotonic()
         # Nobody fills the log by asking again and again.
@@ -49,9 +52,18 @@ class Journal:
         if len(self._refused_at) >= _REMEMBERED:
             self._refused_at.clear()
         self._refused_at[who.uid] = now
-        ids = sorted({finding.id for finding in findings}) or ["workload.peer.not-permitted"]
-        text = f"process {who.pid} of user {who.uid} is refused: {', '.join(ids)}"
-        self._say(Event("workload.refused", text, pid=who.pid, uid=who.uid))
+        ids = ", ".join(sorted({finding.id for finding in findings}))
+        self._say(
+            Event(
+                "workload.refused",
+                f"process {who.pid} is refused: {ids} ({peer})",
+                pid=who.pid,
+                uid=who.uid,
+                gid=who.gid,
+                exe=peer.exe,
+                cgroups=[legible(place, at_most=_SHOWN) for place in peer.cgroups],
+            )
+        )
 
     def turned_away(self, count: int) -> None:
         """Count connections that were not let in; ``beat`` tells of them."""

@@ -26,20 +26,22 @@ from bootlease.localapi import (
     encode_event,
 )
 from bootlease.model import Effect, Finding
-from bootlease.node.confirm import Confirmation, ConfirmationKey, OwnKey
 from bootlease.node.lease import EndReason, HeldLease, Holding
-from bootlease.node.wish import LeaseWish
-from bootlease.node.wishbook import NoSuchKeyError, Wishes, WishId
+from bootlease.node.wishbook import NoSuchKeyError, ShareTakenError, Wishes, WishId
 from bootlease.node.workloads.peers import Peer
 from bootlease.node.workloads.problems import (
     ProblemError,
     ProblemKind,
     busy,
+    in_use,
+    no_such_key,
     nobody,
+    too_long,
     unknown_lease,
 )
 from bootlease.node.workloads.ratelimit import RateLimiter
 from bootlease.node.workloads.rules import Rule, Rules, permitting
+from bootlease.node.workloads.wishing import holder_of, key_of, wish_of
 from bootlease.ports import Clock
 from bootlease.token import base64url
 
@@ -74,7 +76,7 @@ class OpenLease:
         ask: What it asked for.
         rule: The rule that permits it.
         wish: Its wish at the agent.
-        holder: The stream that it is open by.
+        opener: The stream that it is open by.
         watchers: Other streams.
         holding: What it was granted last, if that has not ended.
         granted: The same, as workloads are told.
@@ -85,7 +87,7 @@ class OpenLease:
     ask: LeaseAsk
     rule: Rule
     wish: WishId
-    holder: Stream
+    opener: Stream
     watchers: list[Stream] = field(default_factory=list)
     holding: Holding | None = None
     granted: Granted | None = None
@@ -94,7 +96,7 @@ class OpenLease:
     def tell(self, event: Event) -> None:
         """Tell every stream."""
         line = encode_event(event)
-        for stream in (self.holder, *self.watchers):
+        for stream in (self.opener, *self.watchers):
             stream.send(line)
 
 
@@ -141,13 +143,10 @@ class Leases:
         Raises:
             ProblemError: No rule permits it, a bound is reached, or the handle is in use.
         """
-        rules = self._rules.about(peer)
-        if not rules:
-            raise nobody()
-        rule = permitting(rules, ask)
+        rule = self._rule(peer, ask)
         name = _name(rule, ask.handle)
         if name in self._by_handle:
-            raise _in_use()
+            raise in_use()
         if sum(lease.rule.name == rule.name for lease in self._by_wish.values()) >= rule.leases:
             raise ProblemError(
                 ProblemKind.TOO_MANY,
@@ -159,7 +158,7 @@ class Leases:
             )
         if not self._opening.take(rule.name):
             raise busy(f"Leases are opened too often under rule {rule.name}.")
-        lease = OpenLease(peer, ask, rule, self._wish(rule, ask), stream)
+        lease = OpenLease(peer, ask, rule, self._wish(peer, rule, ask), stream)
         self._by_handle[name] = self._by_wish[lease.wish] = self._by_stream[stream] = lease
         self._on_change("opened", lease)
 
@@ -214,7 +213,7 @@ class Leases:
         lease = self._by_stream.pop(stream, None)
         if lease is None:
             return
-        if lease.holder is stream:
+        if lease.opener is stream:
             self._close(lease)
         else:
             lease.watchers.remove(stream)
@@ -274,7 +273,7 @@ class Leases:
         self._by_handle.clear()
         for lease in list(self._by_wish.values()):
             try:
-                self._move(lease, permitting(rules.about(lease.peer), lease.ask))
+                self._move(lease, self._rule(lease.peer, lease.ask))
             except ProblemError as exc:
                 gone = Finding("workload.rule.withdrawn", "The agent's rules permit this no more.")
                 self._end(lease, (gone, *exc.findings))
@@ -286,33 +285,36 @@ class Leases:
         over = self._clock.boottime() >= granted.deadline
         return over or self._clock.now() >= granted.expires_at
 
-    def _wish(self, rule: Rule, ask: LeaseAsk) -> WishId:
-        wish = LeaseWish(
-            scope=ask.scope,
-            audience=ask.audience,
-            encoding=TokenEncoding(ask.encoding.value),
-            level=rule.believed(ask.level),
-            optional=True,
-        )
+    def _rule(self, peer: Peer, ask: LeaseAsk) -> Rule:
+        rules = self._rules.about(peer)
+        if not rules:
+            raise nobody(peer)
+        return permitting(rules, ask)
+
+    def _wish(self, peer: Peer, rule: Rule, ask: LeaseAsk) -> WishId:
+        share = self._rules.share(rule)
         try:
-            return self._wishes.add(wish, _key(ask))
+            return self._wishes.add(wish_of(rule, ask), key_of(ask), holder_of(peer, rule), share)
         except NoSuchKeyError as exc:
-            raise _no_such_key() from exc
+            raise no_such_key() from exc
+        except ShareTakenError as exc:
+            raise too_long(rule.name) from exc
         except TransportError as exc:
             raise busy("The agent holds as many leases as it can.", retry_after=5) from exc
 
     def _move(self, lease: OpenLease, rule: Rule) -> None:
         name = _name(rule, lease.ask.handle)
         if name in self._by_handle:
-            raise _in_use()
+            raise in_use()
         level = lease.rule.believed(lease.ask.level)
         lease.rule = rule
         self._by_handle[name] = lease
         if rule.believed(lease.ask.level) == level:
+            self._wishes.hand_over(lease.wish, holder_of(lease.peer, rule))
             return
         self._wishes.remove(lease.wish)
         del self._by_wish[lease.wish]
-        lease.wish = self._wish(rule, lease.ask)
+        lease.wish = self._wish(lease.peer, rule, lease.ask)
         self._by_wish[lease.wish] = lease
 
     def _end(self, lease: OpenLease, findings: Sequence[Finding]) -> None:
@@ -334,36 +336,12 @@ class Leases:
 
 
 def _streams(lease: OpenLease) -> Iterator[Stream]:
-    yield lease.holder
+    yield lease.opener
     yield from lease.watchers
-
-
-def _in_use() -> ProblemError:
-    return ProblemError(
-        ProblemKind.IN_USE,
-        Finding("workload.handle.in-use", "A stream with this handle is open already."),
-        retry_after=1,
-    )
 
 
 def _name(rule: Rule, handle: str) -> tuple[str, bytes]:
     return rule.name, hashlib.sha256(handle.encode()).digest()
-
-
-def _key(ask: LeaseAsk) -> Confirmation | ConfirmationKey:
-    if ask.key is not None:
-        return OwnKey(ask.key)
-    try:
-        return Confirmation(ask.confirmation.value)
-    except ValueError as exc:
-        raise _no_such_key() from exc
-
-
-def _no_such_key() -> ProblemError:
-    return ProblemError(
-        ProblemKind.UNAVAILABLE,
-        Finding("workload.confirmation.unavailable", "This agent makes no such key."),
-    )
 
 
 def _granted(lease: OpenLease, holding: Holding, held: HeldLease) -> Granted:

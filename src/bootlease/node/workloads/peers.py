@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import socket
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bootlease.model import legible
 from bootlease.node.workloads.statx import FileIdentity, identify
 
 _SO_PEERGROUPS: Final = 59
@@ -31,8 +33,20 @@ _GROUP: Final = struct.Struct("=I")
 _MAX_GROUPS: Final = 256
 """Groups of a process that are read: what Python's getsockopt has room for."""
 _MAX_CGROUPS: Final = 64 * 1024
+_SHOWN: Final = 128
+"""Characters of a path that are shown."""
+_OVERFLOW_UID: Final = Path("/proc/sys/kernel/overflowuid")
 _UNIFIED: Final = ""
 _SYSTEMD: Final = "name=systemd"
+
+
+@functools.cache
+def overflow_uid() -> int:
+    """Return what the kernel says for every user that has no number in this user namespace."""
+    try:
+        return int(_OVERFLOW_UID.read_text())
+    except (OSError, ValueError):
+        return 65534
 
 
 class PeerGoneError(Exception):
@@ -53,6 +67,11 @@ class Credentials:
     uid: int
     gid: int
 
+    @property
+    def mapped(self) -> bool:
+        """The user has a number in the agent's user namespace."""
+        return self.uid != overflow_uid()
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -63,12 +82,23 @@ class Peer:
         groups: All its groups.
         program: The file that it executes; None where the agent may not see it.
         cgroups: Its path in the unified hierarchy and in systemd's own.
+        exe: The path of its program as the kernel tells it. For people: nothing is decided by it,
+            since a process can put any program at any path.
     """
 
     credentials: Credentials
     groups: frozenset[int]
     program: FileIdentity | None
     cgroups: tuple[str, ...]
+    exe: str | None = None
+
+    def __str__(self) -> str:
+        """Return in one line what of it is compared with rules."""
+        who = self.credentials
+        user = f"user {who.uid}{'' if who.mapped else ' (nobody, or without a number here)'}"
+        exe = "that the agent may not see" if self.exe is None else self.exe
+        places = " and ".join(legible(place, at_most=_SHOWN) for place in self.cgroups)
+        return f"{user}, group {who.gid}, program {exe}, cgroup {places or 'unknown'}"
 
 
 class Lifeline:
@@ -120,6 +150,7 @@ def read_peer(
             groups=frozenset((credentials.gid, *_groups(connection))),
             program=identify(f"{about}/exe"),
             cgroups=_cgroups(about / "cgroup"),
+            exe=_exe(about / "exe"),
         )
         # Last: what was read is this process's only if it lived until here.
         if lifeline.ended:
@@ -157,6 +188,14 @@ def _groups(connection: socket.socket) -> tuple[int, ...]:
         # More than are read here: then only its first group counts, which permits less.
         return ()
     return tuple(group for (group,) in _GROUP.iter_unpack(raw))
+
+
+def _exe(path: Path) -> str | None:
+    try:
+        # The kernel's own words: no file system is asked.
+        return legible(str(path.readlink()), at_most=_SHOWN)
+    except OSError:
+        return None
 
 
 def _cgroups(path: Path) -> tuple[str, ...]:

@@ -6,18 +6,19 @@ did or may do; never what another workload does, nor what went wrong inside.
 
 from __future__ import annotations
 
-import enum
 from typing import Final
 
 from bootlease.localapi.findings import wire_findings
 from bootlease.model import Finding
+from bootlease.node.workloads.peers import Peer
+from bootlease.problems import Problem
 from bootlease.token import strictjson
 
 _TYPE: Final = "tag:bootlease.dev,2026:problem/workload-{}"
 
 
-class ProblemKind(enum.Enum):
-    """A kind of problem: HTTP status, name in its type URI, title."""
+class ProblemKind(Problem):
+    """What the agent says no to."""
 
     MALFORMED = (400, "malformed", "The request is malformed")
     NOT_PERMITTED = (403, "not-permitted", "No rule permits this")
@@ -33,16 +34,6 @@ class ProblemKind(enum.Enum):
     MEDIA = (415, "unsupported-media-type", "The request's media type is not accepted")
     TOO_MANY = (429, "too-many", "Too much is asked at once")
     UNAVAILABLE = (503, "unavailable", "The agent cannot do this now")
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self.value[0]
-
-    @property
-    def title(self) -> str:
-        """The problem's ``title``."""
-        return self.value[2]
 
 
 class ProblemError(Exception):
@@ -66,7 +57,7 @@ class ProblemError(Exception):
         """Return the problem document."""
         return strictjson.serialise(
             {
-                "type": _TYPE.format(self.kind.value[1]),
+                "type": _TYPE.format(self.kind.label),
                 "title": self.kind.title,
                 "status": self.kind.status,
                 "detail": str(self),
@@ -94,11 +85,13 @@ def peer_gone() -> ProblemError:
     )
 
 
-def nobody() -> ProblemError:
-    """Return the problem of a process that no rule speaks of."""
+def nobody(peer: Peer) -> ProblemError:
+    """Return the problem of a process that no rule speaks of; it is told what was seen of it."""
     return ProblemError(
         ProblemKind.NOT_PERMITTED,
-        Finding("workload.peer.not-permitted", "No rule of the agent speaks of this process."),
+        Finding(
+            "workload.peer.not-permitted", f"No rule of the agent speaks of this process: {peer}."
+        ),
     )
 
 
@@ -117,4 +110,34 @@ def unknown_lease() -> ProblemError:
     return ProblemError(
         ProblemKind.UNKNOWN_LEASE,
         Finding("workload.lease.unknown", "No lease with this handle is open to this process."),
+    )
+
+
+def in_use() -> ProblemError:
+    """Return the problem of a handle by which a lease is open."""
+    return ProblemError(
+        ProblemKind.IN_USE,
+        Finding("workload.handle.in-use", "A stream with this handle is open already."),
+        retry_after=1,
+    )
+
+
+def too_long(rule: str) -> ProblemError:
+    """Return the problem of a lease for which its rule has no bytes of the evidence left."""
+    return ProblemError(
+        ProblemKind.TOO_MANY,
+        Finding(
+            "workload.leases.too-long",
+            f"The leases of rule {rule} would take the room of other rules' leases: ask for fewer"
+            " or shorter scope names.",
+        ),
+        retry_after=5,
+    )
+
+
+def no_such_key() -> ProblemError:
+    """Return the problem of a kind of confirmation key that a rule permits, and no agent makes."""
+    return ProblemError(
+        ProblemKind.UNAVAILABLE,
+        Finding("workload.confirmation.unavailable", "This agent makes no such key."),
     )

@@ -55,8 +55,9 @@ class Routes:
             ProblemError: It is not served.
         """
         if not self._leases.rules_about(peer):
-            self._journal.note_refusal(peer)
-            raise nobody()
+            unknown = nobody(peer)
+            self._journal.note_refusal(peer, unknown.findings)
+            raise unknown
         match request.method, request.target:
             case "POST", wire.LEASES:
                 self._open(http, peer, request)
@@ -101,7 +102,7 @@ class Routes:
 def _handle(request: Request) -> str:
     handle = request.headers.get(_LEASE)
     if handle is None:
-        raise malformed(f"it has no header {wire.LEASE_HEADER}")
+        raise malformed(f"it has no header {wire.LEASE_HEADER}, the handle of a lease")
     try:
         return handle.decode("ascii")
     except UnicodeDecodeError as exc:

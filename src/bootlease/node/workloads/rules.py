@@ -20,19 +20,20 @@ from bootlease.errors import MalformedError
 from bootlease.evidence.request import MAX_LEASES
 from bootlease.localapi import ConfirmationChoice, LeaseAsk
 from bootlease.model import Finding, legible
+from bootlease.node.room import Share
 from bootlease.node.tables import Table
-from bootlease.node.workloads.peers import Peer
-from bootlease.node.workloads.problems import ProblemError, ProblemKind, nobody
+from bootlease.node.workloads.peers import Peer, overflow_uid
+from bootlease.node.workloads.problems import ProblemError, ProblemKind
 from bootlease.node.workloads.statx import FileIdentity, identify
 from bootlease.token import TokenFormat
 from bootlease.token import scope as scopes
-from bootlease.token.claimparts import MAX_LEVEL
+from bootlease.token.kinds import MAX_LEVEL
 
 DEFAULT_CONFIRMATION: Final = frozenset({ConfirmationChoice.PROCESS, ConfirmationChoice.OWN})
 DEFAULT_ENCODING: Final = frozenset({TokenFormat.CWT, TokenFormat.JWT})
 DEFAULT_LEASES: Final = 16
-_OVERFLOW_ID: Final = 65534
-"""What the kernel says for a user or group that has no name in this user namespace."""
+_OVERFLOW_GID: Final = 65534
+"""What the kernel says for a group that has no number in this user namespace."""
 _SHOWN: Final = 64
 _MAX_NAME: Final = 64
 _MAX_ITEMS: Final = 256
@@ -79,9 +80,9 @@ class Rule:
             raise ValueError("a rule says whom it speaks of: uid, user, gid, group, exe or cgroup")
         if any(part is not None and not part for part in whom):
             raise ValueError("an empty list speaks of nobody")
-        for ids in (self.uids, self.gids):
-            if _OVERFLOW_ID in (ids or ()):
-                raise ValueError(f"{_OVERFLOW_ID} stands for everybody who has no id here")
+        for ids, overflow in ((self.uids, overflow_uid()), (self.gids, _OVERFLOW_GID)):
+            if overflow in (ids or ()):
+                raise ValueError(f"{overflow} stands for everybody who has no id here")
         for path in (*(self.exe or ()), *(self.cgroups or ())):
             shortest = path.startswith("/") and posixpath.normpath(path) == path
             if not shortest or path.startswith("//") or not path.isprintable():
@@ -98,6 +99,10 @@ class Rule:
         self, peer: Peer, identify: Callable[[str], FileIdentity | None] = identify
     ) -> bool:
         """Tell whether the rule is about ``peer``."""
+        # Of a user namespace that this one knows nothing of: one number stands for all of them,
+        # and a rule that names no user would speak of them by accident.
+        if not peer.credentials.mapped:
+            return False
         if self.uids is not None and peer.credentials.uid not in self.uids:
             return False
         if self.gids is not None and self.gids.isdisjoint(peer.groups):
@@ -171,6 +176,10 @@ class Rules:
         if len({rule.name for rule in self.rules}) != len(self.rules):
             raise ValueError("two rules have one name")
 
+    def share(self, rule: Rule) -> Share:
+        """Return the part of the evidence that the leases under ``rule`` may take together."""
+        return Share(rule.leases, sum(each.leases for each in self.rules))
+
     def about(self, peer: Peer) -> tuple[Rule, ...]:
         """Return the rules that speak of ``peer``."""
         return tuple(rule for rule in self.rules if rule.speaks_of(peer))
@@ -178,6 +187,10 @@ class Rules:
 
 def permitting(rules: Sequence[Rule], ask: LeaseAsk) -> Rule:
     """Return the first of ``rules``, which all speak of one process, that permits ``ask``.
+
+    Args:
+        rules: At least one.
+        ask: What is asked for.
 
     Raises:
         ProblemError: None does.
@@ -188,7 +201,7 @@ def permitting(rules: Sequence[Rule], ask: LeaseAsk) -> Rule:
         if not lacks:
             return rule
         found += lacks
-    raise ProblemError(ProblemKind.NOT_PERMITTED, *found) if found else nobody()
+    raise ProblemError(ProblemKind.NOT_PERMITTED, *found)
 
 
 def parse_rules(tables: Iterable[Table], *, room: int = MAX_LEASES) -> Rules:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from bootlease.node.workloads.peers import (
     Credentials,
     Peer,
     PeerGoneError,
+    overflow_uid,
     read_credentials,
     read_peer,
 )
@@ -223,6 +225,13 @@ def test_a_program_put_at_anothers_path_is_not_that_other(tmp_path: Path) -> Non
         process.wait()
 
 
+def test_a_user_who_may_be_anybody_is_told_as_such() -> None:
+    """The number may be the user nobody's, or the kernel's for those who have none here."""
+    nobody = Credentials(10, overflow_uid(), 1000)
+    shown = str(Peer(nobody, frozenset(), None, ()))
+    assert shown.startswith(f"user {overflow_uid()} (nobody, or without a number here), group 1000")
+
+
 def test_files_are_told_apart(tmp_path: Path) -> None:
     """By what they are: a link is the same file, a copy another, nothing is none."""
     one = tmp_path / "one"
@@ -236,3 +245,45 @@ def test_files_are_told_apart(tmp_path: Path) -> None:
     assert identify(str(tmp_path / "hard")) == identify(str(tmp_path / "soft")) == found
     assert identify(str(tmp_path / "copy")) != found
     assert identify(str(tmp_path / "absent")) is None
+
+
+_LISTENS_APART = """
+import socket, sys
+from bootlease.node.workloads.peers import read_credentials
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print("listens", flush=True)
+while True:
+    who = read_credentials(listener.accept()[0])
+    print(who.uid, who.mapped, flush=True)
+"""
+
+
+@pytest.mark.root
+def test_a_user_without_a_number_here_is_known_for_one() -> None:
+    """In a user namespace the kernel has one number for all users that have none there."""
+    # Apart from pytest's own folders, which it closes to other users.
+    folder = Path(tempfile.mkdtemp(prefix="bootlease-"))
+    folder.chmod(0o755)
+    path = folder / "s"
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", _LISTENS_APART]
+    with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) as apart:
+        assert apart.stdout is not None
+        try:
+            assert apart.stdout.readline() == "listens\n"
+            path.chmod(0o666)
+            seen = []
+            for uid in (0, 12345):
+                with socket.socket(socket.AF_UNIX) as client:
+                    # The kernel notes the effective user of whoever connects.
+                    os.seteuid(uid)
+                    try:
+                        client.connect(str(path))
+                    finally:
+                        os.seteuid(0)
+                seen.append(apart.stdout.readline().split())
+        finally:
+            apart.kill()
+            shutil.rmtree(folder)
+    assert seen == [["0", "True"], [str(overflow_uid()), "False"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 from typing import Any
@@ -12,7 +13,7 @@ from bootlease.errors import MalformedError
 from bootlease.evidence.request import MAX_LEASES
 from bootlease.localapi import ConfirmationChoice
 from bootlease.node.tables import parse_tables
-from bootlease.node.workloads.peers import Credentials, Peer
+from bootlease.node.workloads.peers import Credentials, Peer, overflow_uid
 from bootlease.node.workloads.rules import Rule, Rules, parse_rules
 from bootlease.node.workloads.statx import FileIdentity
 from bootlease.token import TokenFormat
@@ -69,6 +70,19 @@ def test_a_rule_speaks_of_who_meets_all_its_parts(whom: dict[str, Any]) -> None:
 def test_a_rule_does_not_speak_of_others(whom: dict[str, Any]) -> None:
     """A cgroup's path is compared by whole components, a program by its file."""
     assert not rule(**whom).speaks_of(PEER, files)
+
+
+@pytest.mark.parametrize(
+    "whom",
+    [{"gids": frozenset({27})}, {"exe": ("/usr/bin/app",)}, {"cgroups": ("/system.slice",)}],
+)
+def test_a_rule_without_a_user_does_not_speak_of_who_has_no_number_here(
+    whom: dict[str, Any],
+) -> None:
+    """One number stands for everybody of the user namespaces that the agent cannot see into."""
+    unmapped = dataclasses.replace(PEER, credentials=Credentials(10, overflow_uid(), 1000))
+    assert rule(**whom).speaks_of(PEER, files)
+    assert not rule(**whom).speaks_of(unmapped, files)
 
 
 def test_a_program_that_may_not_be_seen_is_none() -> None:

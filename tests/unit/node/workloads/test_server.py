@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,11 +28,12 @@ from bootlease.localapi import (
     Unreached,
 )
 from bootlease.model import Effect, Finding
+from bootlease.node import logline
 from bootlease.node.confirm import Confirmation
 from bootlease.node.lease import EndReason
 from bootlease.node.observing import Outcome
 from bootlease.node.wish import LeaseWish
-from bootlease.node.workloads import Rules, leases
+from bootlease.node.workloads import Rules, wishing
 from bootlease.node.workloads.journal import Journal
 from bootlease.testing.tokens import HOLDER, ISSUER, fixed_signer
 from bootlease.token import TokenFormat, base64url, verify_proof, verify_token
@@ -299,6 +301,22 @@ ids(lambda: client.lease(["tool:a"], "https://tools.example"))
     assert f"user {OTHER_USER}" in api.said[0]
 
 
+def test_who_no_rule_speaks_of_is_told_what_was_seen(serve: Callable[..., API]) -> None:
+    """User, group, program and cgroup: to the process itself, and to who reads the log."""
+    api = serve(rule(uids=frozenset({OTHER_USER})))
+    with pytest.raises(VerificationError) as caught:
+        api.client.info()
+    (found,) = caught.value.findings
+    exe = str(Path("/proc/self/exe").readlink())
+    seen = f"user {os.geteuid()}, group {os.getegid()}, program {exe}, cgroup /"
+    assert found.id == "workload.peer.not-permitted"
+    assert seen in found.message
+    (line,) = api.said
+    assert isinstance(line, logline.Event)
+    assert seen in line
+    assert (line.members["gid"], line.members["exe"]) == (os.getegid(), exe)
+
+
 @pytest.mark.root
 def test_root_of_a_user_namespace_is_still_its_user(api: API) -> None:
     """To the kernel outside, uid 0 inside is the user that made the namespace."""
@@ -367,7 +385,7 @@ def test_a_confirmation_that_the_agent_does_not_know_is_refused(
     def unknown(_: object) -> Confirmation:
         raise ValueError
 
-    monkeypatch.setattr(leases, "Confirmation", unknown)
+    monkeypatch.setattr(wishing, "Confirmation", unknown)
     api = serve(rule(confirmation=frozenset({ConfirmationChoice.TPM_EXPIRING})))
     with pytest.raises(AgentGoneError, match="makes no such key"):
         api.client.lease(SCOPE, AUDIENCE, confirmation="tpm-expiring")
@@ -382,6 +400,9 @@ def test_rules_that_permit_no_more_end_a_lease(serve: Callable[..., API]) -> Non
         eye.next_event(3)
         api.server.reload(Rules((rule("renamed", leases=1),)))
         assert api.client.current(stream.handle)
+        assert {wished.holder.rule for wished in api.core.wishes.snapshot() if wished.holder} == {
+            "renamed"
+        }
         api.server.reload(Rules((rule("all", scope=("tool:other",)),)))
         for each in (stream, watched, eye):
             event = until(each, Denied)
@@ -407,6 +428,21 @@ def test_a_reload_wishes_anew_where_a_level_is_believed_otherwise(
         api.core.grant()
         until(stream, Granted)
         assert api.client.current(stream.handle).level == 1
+
+
+def test_a_greedy_rule_takes_nobodys_room(serve: Callable[..., API]) -> None:
+    """Long leases fill the share of their own rule; those of another are opened all the same."""
+    api = serve(rule("greedy"), rule("modest", scope=("repo:*",)))
+    long = [f"tool:{at:0123}" for at in range(32)]
+    with contextlib.ExitStack() as streams:
+        with contextlib.suppress(AgentGoneError):
+            for _ in range(16):
+                streams.enter_context(api.client.lease(long, AUDIENCE))
+        answer = api.raw(_open_request(scope=long))
+        assert finding_ids(answer) == ["workload.leases.too-long"]
+        other = [name.replace("tool", "repo") for name in long]
+        for _ in range(len(api.core.wishes)):
+            streams.enter_context(api.client.lease(other, AUDIENCE))
 
 
 def test_a_full_book_is_said_to_be_full(api: API) -> None:
