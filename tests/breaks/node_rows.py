@@ -35,7 +35,7 @@ SHORT: Final = 1.0
 """Seconds that a scripted lease goes on after the break."""
 
 MANY: Final = 64
-"""Processes that a fork bomb is allowed here."""
+"""Processes and threads that a fork bomb and its guard, which has three, are allowed here."""
 
 HOUR: Final = 3600.0
 
@@ -213,8 +213,8 @@ def fork_bomb(stage: NodeStage) -> NodeOutcome:
         Fence.make("pids", MANY) as fence,
         stage.scripted("fork-bomb", "fork-bomb", entering=fence.entering) as (tree, agent),
     ):
-        wait_until(lambda: len(fence.members()) >= MANY - 2, "the bomb")
-        tree.grown = tree.watch.wait_for(tree.name, MANY - 2, 10)
+        wait_until(lambda: len(fence.members()) >= MANY - 4, "the bomb")
+        tree.grown = tree.watch.wait_for(tree.name, MANY - 4, 10)
         at = boottime()
         return NodeOutcome(tree.fell(shorten(agent, SHORT)), at)
 

@@ -41,6 +41,8 @@ class _Log:
 
     def note(self, event: str, message: str, **facts: int) -> None:
         """Write one line, where people want to read it."""
+        # Before the workload runs: it may take every process that there can be.
+        self._outlet.start()
         if self._as_json or event not in _FOR_PROGRAMS:
             self._say({"event": event, "message": message, **facts}, message)
 

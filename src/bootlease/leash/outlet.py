@@ -20,7 +20,7 @@ AT_MOST: Final = 64
 
 
 class Outlet:
-    """A descriptor that is written to by a thread, which the first text starts.
+    """A descriptor that is written to by a thread.
 
     Args:
         fd: The descriptor, which stays the caller's.
@@ -29,8 +29,19 @@ class Outlet:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
+        self._running = False
         self._taken = 0
         self._done = 0
+
+    def start(self) -> bool:
+        """Begin, as the first text does otherwise; tell whether the system lets a thread begin."""
+        if not self._running:
+            try:
+                threading.Thread(target=self._run, name="log", daemon=True).start()
+            except RuntimeError:
+                return False
+            self._running = True
+        return True
 
     def write(self, text: bytes, *, last: bool = False) -> bool:
         """Have a text written as soon as there is room; tell whether it will be.
@@ -39,17 +50,16 @@ class Outlet:
             text: To be written as a whole, unless somebody else writes to the same end meanwhile.
             last: Take it however much waits.
         """
-        if not last and self._taken - self._done >= AT_MOST:
+        full = self._taken - self._done >= AT_MOST
+        if (full and not last) or not self.start():
             return False
-        if not self._taken:
-            threading.Thread(target=self._run, name="log", daemon=True).start()
         self._taken += 1
         self._queue.put(text)
         return True
 
     def wait(self, seconds: float) -> bool:
         """Wait until all is written, or cannot be; tell whether that came about in time."""
-        if not self._taken:
+        if not self._running:
             return True
         reached = threading.Event()
         self._queue.put(reached)

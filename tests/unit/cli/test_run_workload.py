@@ -69,6 +69,15 @@ def test_log_for_people(stderr: Path) -> None:
     assert stderr.read_text() == "bootlease: the lease lapsed; all was gone 2.0 ms later\n"
 
 
+def test_log_stands_before_the_workload_runs(stderr: Path) -> None:
+    """What is said while the workload takes every process there can be needs no new thread."""
+    before = threading.active_count()
+    log = _Log(as_json=False)
+    log.note("laid", "leashed at level 2", level=2)
+    assert threading.active_count() == before + 1
+    assert stderr.read_text() == ""
+
+
 def test_reader_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that nobody empties holds up no guard: what is logged before the end is dropped."""
     read, write = os.pipe()

@@ -106,6 +106,21 @@ def test_nothing_written() -> None:
     assert threading.active_count() == before
 
 
+def test_no_thread_to_be_had(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system lets no thread begin, a text is not taken; once it does, the next is."""
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    outlet = Outlet(pipe[1])
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", fail)
+        assert not outlet.write(LINE)
+        assert outlet.wait(PATIENCE)
+    assert outlet.write(LINE)
+    read_until(pipe[0], LINE)
+
+
 def test_file(tmp_path: Path) -> None:
     """A file is written where its descriptor stands, in order."""
     with (tmp_path / "log").open("wb+", buffering=0) as file:
