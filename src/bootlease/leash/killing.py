@@ -42,8 +42,9 @@ def kill_all(leash: LaidLeash) -> bool:
     strike(leash)
     if leash.hold is Hold.CONTAINER:
         return _empty_container()
-    with contextlib.suppress(OSError):
-        signal.pidfd_send_signal(leash.pidfd, signal.SIGKILL)
+    if leash.hold is Hold.SWEEP:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(leash.pidfd, signal.SIGKILL)
     everyone = _wait(leash)
     if leash.hold is Hold.SWEEP:
         # Orphans of the leash are the guard's children now.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from bootlease.cli import run as run_command_line
 from bootlease.cli.run_workload import _Log
 from bootlease.leash.ending import Ending, Reason
 
+PATIENCE = 30
 LEASE = ("run", "--scope", "a", "--audience", "b")
 
 
@@ -78,8 +80,9 @@ def test_log_stands_before_the_workload_runs(stderr: Path) -> None:
     assert stderr.read_text() == ""
 
 
-def test_reader_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe that nobody empties holds up no guard: what is logged before the end is dropped."""
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The read end of what standard error goes to: a pipe without room."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     with contextlib.suppress(BlockingIOError):
@@ -87,28 +90,28 @@ def test_reader_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
             os.write(write, bytes(4096))
     os.set_blocking(write, True)
     monkeypatch.setattr("bootlease.cli.run_workload._STDERR", write)
+    yield read
+    os.close(write)
+
+
+def test_reader_that_does_not_read(full: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that nobody empties holds up no guard, nor its exit for longer than its patience."""
     monkeypatch.setattr("bootlease.cli.run_workload._PATIENCE", 0.01)
     log = _Log(as_json=True)
     log.note("grace", "the lease ends in 1 s")
     log.end(Ending(Reason.LAPSED, 122, "the lease lapsed"))
-    os.close(read)
-    os.close(write)
+    os.close(full)
+    # Its thread is not to write to whoever has the number next.
+    assert log._outlet.wait(PATIENCE)
 
 
-def test_lost_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once somebody reads again, the first line says how many were lost."""
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(write, bytes(4096))
-    os.set_blocking(write, True)
-    monkeypatch.setattr("bootlease.cli.run_workload._STDERR", write)
+def test_lost_lines_are_counted(full: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once somebody reads again, the line after those that waited says how many were lost."""
     monkeypatch.setattr("bootlease.leash.outlet.AT_MOST", 1)
     log = _Log(as_json=True)
     for _ in range(4):
         log.note("away", "gone")
-    reader = threading.Thread(target=lambda: found.append(_read_until(read, b"the lease lapsed")))
+    reader = threading.Thread(target=lambda: found.append(_read_until(full, b"the lease lapsed")))
     found: list[bytes] = []
     reader.start()
     log.end(Ending(Reason.LAPSED, 122, "the lease lapsed"))
@@ -118,8 +121,7 @@ def test_lost_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (lost["event"], lost["lines"]) == ("lost", 3)
     assert lost["message"] == "lost 3 lines of this log: nobody read it"
     assert last["event"] == "ended"
-    os.close(read)
-    os.close(write)
+    os.close(full)
 
 
 def _read_until(fd: int, words: bytes) -> bytes:

@@ -55,3 +55,22 @@ def test_a_look_that_fails_is_not_the_last(
 
     monkeypatch.setattr(killing, "descendants", fail)
     assert killing._wait(frozen)
+
+
+@pytest.mark.parametrize(
+    ("hold", "sent"),
+    [
+        (Hold.NAMESPACE, [(7, signal.SIGKILL)]),
+        (Hold.CONTAINER, [(-1, signal.SIGKILL)]),
+        (Hold.SWEEP, []),
+    ],
+)
+def test_one_call_kills_all_that_it_can(
+    hold: Hold, sent: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A namespace dies with its first process, a container by kill(2); a tree is swept later."""
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *what: seen.append(what))
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda *what: seen.append(what))
+    killing.strike(LaidLeash(hold, 5, 7, -1, None, ()))
+    assert seen == sent
